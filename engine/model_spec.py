@@ -1,0 +1,178 @@
+"""ModelSpec: what is known of a model, and for every field where it was read.
+
+The keys are those of the TOML sidecar and of ``deskside inspect`` (``../shared/contract.md``, "Files").
+Plain data: no parsing here, that is done by :mod:`engine.formats` inside the inspector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+ASSUMED = "assumed"
+"""Evidence of a field that nothing stated."""
+SIDECAR = "sidecar"
+TENSOR_SIGNATURE = "tensor signature"
+
+
+class TrustClass(StrEnum):
+    """How much a model file can do to the machine that opens it (design.md §6)."""
+
+    DATA = "data"
+    PROGRAM = "program"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output. ``shape`` has -1 for a free dimension; ``dtype`` is NumPy's name (``float32``, ``str``)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> TensorSpec:
+        return cls(str(value["name"]), str(value["dtype"]), tuple(int(n) for n in value["shape"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How a picture becomes the model's input tensor.
+
+    ``size`` is (height, width) in pixels. ``resize`` is ``stretch`` | ``shortest`` | ``longest``; ``crop`` is
+    ``none`` | ``center``; ``channel_order`` is ``rgb`` | ``bgr`` | ``grayscale``; ``layout`` is ``nhwc`` | ``nchw`` |
+    ``nhw``; ``scaling`` names the value range fed to the model (``0..255``, ``0..1``, ``-1..1``, ``0..16``);
+    ``mean`` and ``std`` are per channel and apply after scaling.
+    """
+
+    size: tuple[int, int] | None = None
+    resize: str = "stretch"
+    crop: str = "none"
+    channel_order: str = "rgb"
+    layout: str = "nhwc"
+    scaling: str = "0..1"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Postprocessing:
+    """How raw output becomes an answer. ``activation`` is ``none`` | ``softmax`` | ``sigmoid`` (applied by us)."""
+
+    activation: str = "none"
+    threshold: float | None = None
+    iou: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model: its files, how to run it, and ``evidence``: field name (dotted for sections) -> where it was read.
+
+    ``path`` is the resolved folder or file the person opened; ``model_file`` the file or folder the runtime opens;
+    ``files`` every file the load may read (what consent is bound to). ``columns`` are a table's columns in the order
+    the model takes them; ``labels`` are in class order.
+    """
+
+    path: Path
+    model_file: Path
+    format: str
+    runtime: str
+    task: str
+    trust_class: TrustClass
+    id: str = ""
+    version: str = "1"
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    signatures: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    postprocessing: Postprocessing = field(default_factory=Postprocessing)
+    files: tuple[Path, ...] = ()
+    evidence: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of a runtime given in code (the fake runtime's faults). Never read from a file."""
+
+    def with_id(self, model_id: str) -> ModelSpec:
+        return replace(self, id=model_id)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready form, as sent between the app and its children."""
+        out: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name in ("inputs", "outputs"):
+                out[f.name] = [t.to_json() for t in value]
+            elif f.name in ("preprocessing", "postprocessing"):
+                out[f.name] = {
+                    g.name: list(v) if isinstance(v := getattr(value, g.name), tuple) else v for g in fields(value)
+                }
+            elif f.name == "files":
+                out[f.name] = [str(p) for p in value]
+            elif isinstance(value, Path):
+                out[f.name] = str(value)
+            elif isinstance(value, tuple):
+                out[f.name] = list(value)
+            else:
+                out[f.name] = value
+        return out
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> ModelSpec:
+        """Inverse of :meth:`to_json`. Raises KeyError, TypeError or ValueError on anything else."""
+        pre, post = dict(value["preprocessing"]), dict(value["postprocessing"])
+        size = pre["size"]
+        return cls(
+            path=Path(value["path"]),
+            model_file=Path(value["model_file"]),
+            format=str(value["format"]),
+            runtime=str(value["runtime"]),
+            task=str(value["task"]),
+            trust_class=TrustClass(value["trust_class"]),
+            id=str(value["id"]),
+            version=str(value["version"]),
+            inputs=tuple(TensorSpec.from_json(t) for t in value["inputs"]),
+            outputs=tuple(TensorSpec.from_json(t) for t in value["outputs"]),
+            signatures=tuple(str(s) for s in value["signatures"]),
+            labels=tuple(str(s) for s in value["labels"]),
+            columns=tuple(str(s) for s in value["columns"]),
+            preprocessing=Preprocessing(
+                size=None if size is None else (int(size[0]), int(size[1])),
+                resize=str(pre["resize"]),
+                crop=str(pre["crop"]),
+                channel_order=str(pre["channel_order"]),
+                layout=str(pre["layout"]),
+                scaling=str(pre["scaling"]),
+                mean=tuple(float(x) for x in pre["mean"]),
+                std=tuple(float(x) for x in pre["std"]),
+            ),
+            postprocessing=Postprocessing(
+                activation=str(post["activation"]), threshold=post["threshold"], iou=post["iou"]
+            ),
+            files=tuple(Path(p) for p in value["files"]),
+            evidence={str(k): str(v) for k, v in value["evidence"].items()},
+            options=dict(value["options"]),
+        )
+
+    def evidence_rows(self) -> list[tuple[str, Any, str]]:
+        """(field, value, source) for everything a person may ask about, in the order of the sidecar's keys."""
+        rows: list[tuple[str, Any, str]] = []
+        for name in ("format", "runtime", "task", "version"):
+            rows.append((name, getattr(self, name), self.evidence.get(name, ASSUMED)))
+        for name in ("inputs", "outputs"):
+            rows.append((name, [t.to_json() for t in getattr(self, name)], self.evidence.get(name, ASSUMED)))
+        for name in ("signatures", "labels", "columns"):
+            rows.append((name, list(getattr(self, name)), self.evidence.get(name, ASSUMED)))
+        for section in ("preprocessing", "postprocessing"):
+            value = getattr(self, section)
+            for f in fields(value):
+                v = getattr(value, f.name)
+                key = f"{section}.{f.name}"
+                rows.append((key, list(v) if isinstance(v, tuple) else v, self.evidence.get(key, ASSUMED)))
+        return rows

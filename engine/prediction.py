@@ -1,0 +1,141 @@
+"""What goes into the engine and what comes out: request, answer, load ticket."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+class Lane(StrEnum):
+    """Who waits in which line, highest first."""
+
+    OWNER = "owner"
+    LOOPBACK = "loopback"
+    LAN = "lan"
+    BATCH = "batch"
+
+    @property
+    def door(self) -> str:
+        """The counter a request of this lane adds to: ``window`` or ``network``."""
+        return "window" if self in (Lane.OWNER, Lane.BATCH) else "network"
+
+
+LANES = (Lane.OWNER, Lane.LOOPBACK, Lane.LAN, Lane.BATCH)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """One question to one model.
+
+    ``data`` is encoded bytes (a picture, CSV, JSON, .npy; ``content_type`` says which, or None to recognise it by its
+    first bytes), rows of a table as dicts, or raw tensors by input name. ``params`` are the task's parameters
+    (``top_k``, ``threshold``). ``client`` names the caller for fair sharing inside its lane. ``timeout_s`` is in seconds.
+    """
+
+    model: str
+    data: bytes | list[dict[str, Any]] | Tensors
+    content_type: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    lane: Lane | str = Lane.OWNER
+    client: str | None = None
+    timeout_s: float = 30.0
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One answer. Exactly one of ``predictions`` (one input), ``results`` (several) and ``outputs`` (raw) is set.
+
+    ``results`` entries are ``{"input": index, "predictions": …}`` or ``{"input": index, "error": {"code", "message"}}``.
+    ``timing_ms`` has ``decode``, ``wait``, ``infer``, ``post`` and ``total`` in milliseconds.
+    ``id`` stays good for :meth:`engine.Engine.refine` while the worker keeps the raw result (the last 64).
+    """
+
+    id: str
+    model: str
+    task: str
+    timing_ms: Mapping[str, float]
+    predictions: list[Any] | None = None
+    outputs: dict[str, NDArray[Any]] | None = None
+    results: list[dict[str, Any]] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The native HTTP shape (``contract.md``): raw tensors as ``{"dtype", "shape", "data"}``."""
+        out: dict[str, Any] = {"model": self.model, "task": self.task}
+        if self.predictions is not None:
+            out["predictions"] = self.predictions
+        elif self.results is not None:
+            out["results"] = self.results
+        else:
+            out["outputs"] = {
+                name: {"dtype": str(a.dtype), "shape": list(a.shape), "data": _json_data(a)}
+                for name, a in (self.outputs or {}).items()
+            }
+        out["timing_ms"] = dict(self.timing_ms)
+        return out
+
+
+def _json_data(array: NDArray[Any]) -> Any:
+    if array.dtype.kind == "f":
+        # JSON has no NaN or Infinity (RFC 8259 §6): they become null rather than an unparseable token.
+        finite = np.isfinite(array)
+        if not finite.all():
+            boxed = array.astype(object)
+            boxed[~finite] = None
+            return boxed.tolist()
+    return array.tolist()
+
+
+class LoadTicket:
+    """A load under way: ``future`` resolves to the model's entry of ``stats()["models"]``; ``cancel()`` ends it.
+
+    ``future`` raises the :class:`~engine.errors.ModelError` that ended the load, :class:`~engine.errors.LoadCancelled`
+    after a cancel.
+    """
+
+    def __init__(self, model_id: str, future: Future[dict[str, Any]], cancel: Callable[[], None]) -> None:
+        self.model_id = model_id
+        self.future = future
+        self._cancel = cancel
+        self._lock = threading.Lock()
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """End the load in whatever stage it is, the worker included. Idempotent, returns at once."""
+        with self._lock:
+            if self._cancelled:
+                return
+            self._cancelled = True
+        self._cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePreview:
+    """A picture decoded by the inspector: ``rgb`` is height*width*3 bytes, row-major, no padding.
+
+    ``source_size`` is the (width, height) of the picture as people see it (EXIF orientation applied).
+    """
+
+    width: int
+    height: int
+    rgb: bytes
+    source_size: tuple[int, int]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TablePreview:
+    """The head of a table: ``columns`` and at most the asked-for number of ``rows``; ``total_rows`` counts them all."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    total_rows: int

@@ -1,0 +1,199 @@
+"""The frames between the app and its children: a small JSON header and raw buffers, every size checked.
+
+A frame is ``MAGIC (4 bytes) | u32 header length | u32 number of buffers | u64 length of each buffer | header | buffers``,
+integers big-endian. The header is a JSON object with a ``type``. Nothing is ever unpickled. The parent treats every byte
+from a child as hostile: lengths are checked before anything is allocated, and a frame that breaks a rule raises
+:class:`ProtocolError`, which ends the child.
+
+Messages to a worker (``type`` and its fields; buffers in brackets)::
+
+    load     spec, device, threads                       once, first
+    batch    batch, items: [{id, content_type, params, kind, buffers: n, tensors?}]   [each item's buffers in order]
+             kind is "bytes" (one buffer), "rows" (one buffer: JSON list) or "tensors"
+             (tensors: [{name, dtype, shape}], one buffer each)
+    recall   batch                                       give back a batch that has not started
+    refine   id, prediction, params                      postprocess a kept raw result again
+    stop                                                 end; closing the channel means the same
+
+Messages from a worker::
+
+    hello    protocol, pid
+    stage    stage (LoadStage value), total_bytes?
+    ready    info: {device, inputs, outputs, signatures, labels, max_batch_size, evidence}
+    failed   error: {code, message, details}             the load failed; the process ends
+    started  batch
+    done     batch, items: [{id, result | error, timing}], max_batch_size?   [buffers of results, in order]
+    recalled batch, ok                                   ok false: it had started, its "done" will come
+    refined  id, result | error                          [buffers]
+
+A result is ``{"kind": "predictions", "value": […]}``, ``{"kind": "results", "value": […]}`` or
+``{"kind": "outputs", "tensors": [{name, dtype, shape}]}`` with one buffer a tensor. ``timing`` is
+``{decode, infer, post}`` in milliseconds. An error is ``{code, message, details}``.
+
+Messages to the inspector: ``call`` id, op, args [buffers]; from it: ``reply`` id, result | error [buffers].
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+PROTOCOL_VERSION = 1
+MAGIC = b"DSK1"
+_FIXED = struct.Struct("!4sII")
+_LENGTH = struct.Struct("!Q")
+
+Buffer = bytes | bytearray | memoryview
+
+
+class ProtocolError(Exception):
+    """The other end broke a rule of the frame format; the channel is of no further use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on one incoming frame, in bytes and counts."""
+
+    header_bytes: int = 64 << 20
+    buffers: int = 100_000
+    total_bytes: int = 1 << 30
+
+
+@dataclass(slots=True)
+class Message:
+    header: dict[str, Any]
+    buffers: list[Buffer] = field(default_factory=list)
+
+    @property
+    def type(self) -> str:
+        return str(self.header.get("type", ""))
+
+
+class Readable(Protocol):
+    def readinto(self, buffer: memoryview, /) -> int | None: ...
+
+
+def encode_frame(header: dict[str, Any], buffers: Sequence[Buffer] = ()) -> list[Buffer]:
+    """The frame as pieces to write one after the other (buffers are not copied)."""
+    head = orjson.dumps(header, option=orjson.OPT_SERIALIZE_NUMPY)
+    views = [memoryview(b).cast("B") for b in buffers]
+    lengths = b"".join(_LENGTH.pack(len(v)) for v in views)
+    return [_FIXED.pack(MAGIC, len(head), len(views)) + lengths + head, *views]
+
+
+def write_frame(stream: BinaryIO, header: dict[str, Any], buffers: Sequence[Buffer] = ()) -> None:
+    """Write one frame and flush. Raises OSError when the other end is gone."""
+    for piece in encode_frame(header, buffers):
+        write_all(stream, piece)
+    stream.flush()
+
+
+def write_all(stream: BinaryIO, piece: Buffer) -> None:
+    """Write every byte of ``piece`` to a raw or buffered stream (a raw pipe may take less than it is given)."""
+    view = memoryview(piece).cast("B")
+    while view:
+        written = stream.write(view)
+        if not written:
+            raise BrokenPipeError("channel closed while writing")
+        view = view[written:]
+
+
+def _read_exactly(stream: Readable, size: int, *, eof_ok: bool = False) -> bytearray | None:
+    data = bytearray(size)
+    view = memoryview(data)
+    got = 0
+    while got < size:
+        n = stream.readinto(view[got:])
+        if not n:
+            if eof_ok and got == 0:
+                return None
+            raise ProtocolError(f"channel closed after {got} of {size} bytes")
+        got += n
+    return data
+
+
+def read_frame(stream: Readable, limits: Limits = Limits()) -> Message | None:
+    """The next message, or None at a clean end of the channel. Raises ProtocolError on anything that is not a frame."""
+    fixed = _read_exactly(stream, _FIXED.size, eof_ok=True)
+    if fixed is None:
+        return None
+    magic, header_length, n_buffers = _FIXED.unpack(fixed)
+    if magic != MAGIC:
+        raise ProtocolError(f"not a frame: starts with {bytes(magic)!r}")
+    if header_length > limits.header_bytes:
+        raise ProtocolError(f"header of {header_length} bytes")
+    if n_buffers > limits.buffers:
+        raise ProtocolError(f"{n_buffers} buffers")
+    raw_lengths = _read_exactly(stream, _LENGTH.size * n_buffers)
+    assert raw_lengths is not None
+    lengths = [_LENGTH.unpack_from(raw_lengths, i * _LENGTH.size)[0] for i in range(n_buffers)]
+    if sum(lengths) > limits.total_bytes:
+        raise ProtocolError(f"{sum(lengths)} bytes of buffers")
+    raw = _read_exactly(stream, header_length)
+    assert raw is not None
+    try:
+        header = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ProtocolError(f"header is not JSON: {error}") from error
+    if not isinstance(header, dict) or not isinstance(header.get("type"), str):
+        raise ProtocolError("header is not an object with a type")
+    buffers: list[Buffer] = []
+    for length in lengths:
+        data = _read_exactly(stream, length)
+        assert data is not None
+        buffers.append(data)
+    return Message(header, buffers)
+
+
+_DTYPE_KINDS = frozenset("biuf")
+STRING_DTYPE = "str"
+"""Text tensors travel as one JSON list of strings, row-major."""
+
+
+def pack_tensor(name: str, array: NDArray[Any]) -> tuple[dict[str, Any], Buffer]:
+    """``array`` as its description and one buffer, C order, native little-endian. Raises TypeError on object arrays
+    that are not text, and on complex or structured dtypes."""
+    if array.dtype.kind in "US" or array.dtype.kind == "O":
+        texts = [v.decode("utf-8") if isinstance(v, bytes) else v for v in array.ravel().tolist()]
+        if not all(isinstance(t, str) for t in texts):
+            raise TypeError(f"tensor {name!r} holds objects that are neither numbers nor text")
+        return {"name": name, "dtype": STRING_DTYPE, "shape": list(array.shape)}, orjson.dumps(texts)
+    if array.dtype.kind not in _DTYPE_KINDS:
+        raise TypeError(f"tensor {name!r} has dtype {array.dtype}, which cannot be sent")
+    contiguous = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    meta = {"name": name, "dtype": contiguous.dtype.name, "shape": list(array.shape)}
+    return meta, memoryview(contiguous.reshape(-1).view(np.uint8)) if contiguous.size else b""
+
+
+def unpack_tensor(meta: dict[str, Any], buffer: Buffer) -> tuple[str, NDArray[Any]]:
+    """Inverse of :func:`pack_tensor`; the array is a view of ``buffer``. Raises ProtocolError where they disagree."""
+    name, dtype, shape = meta.get("name"), meta.get("dtype"), meta.get("shape")
+    if not isinstance(name, str) or not isinstance(dtype, str) or not isinstance(shape, list):
+        raise ProtocolError("tensor without name, dtype or shape")
+    if len(shape) > 32 or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape):
+        raise ProtocolError(f"tensor {name!r} has an impossible shape")
+    if dtype == STRING_DTYPE:
+        try:
+            texts = orjson.loads(buffer)
+        except orjson.JSONDecodeError as error:
+            raise ProtocolError(f"tensor {name!r}: text is not JSON") from error
+        if not isinstance(texts, list) or len(texts) != prod(shape) or not all(isinstance(t, str) for t in texts):
+            raise ProtocolError(f"tensor {name!r}: text does not fill shape {shape}")
+        return name, np.array(texts, dtype=object).reshape(shape)
+    try:
+        numpy_dtype = np.dtype(dtype)
+    except TypeError as error:
+        raise ProtocolError(f"tensor {name!r} has unknown dtype {dtype!r}") from error
+    if numpy_dtype.kind not in _DTYPE_KINDS:
+        raise ProtocolError(f"tensor {name!r} has dtype {dtype!r}")
+    numpy_dtype = numpy_dtype.newbyteorder("<")
+    if prod(shape) * numpy_dtype.itemsize != memoryview(buffer).nbytes:
+        raise ProtocolError(f"tensor {name!r}: {memoryview(buffer).nbytes} bytes do not fill {dtype}{shape}")
+    return name, np.frombuffer(buffer, dtype=numpy_dtype).reshape(shape)

@@ -1,0 +1,92 @@
+"""The plain types that cross between server, engine and window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class RequestState(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    ANSWERED = "answered"
+    LATE = "late"
+    REFUSED = "refused"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One request for the live table. Times in milliseconds, ``size`` in bytes, ``received_at`` in Unix seconds."""
+
+    id: str
+    received_at: float
+    lane: str
+    client: str
+    model: str
+    state: RequestState
+    size: int
+    wait_ms: float | None = None
+    run_ms: float | None = None
+    code: str = ""
+    """The error's stable code where ``state`` is LATE, REFUSED or FAILED."""
+
+
+class ServerScope(StrEnum):
+    """The three positions of the switch."""
+
+    OFF = "off"
+    COMPUTER = "computer"
+    NETWORK = "network"
+
+
+class ServerPhase(StrEnum):
+    STOPPED = "STOPPED"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUrl:
+    """A reachable address. ``label`` is a person's word for it: an interface's name, "this computer"."""
+
+    url: str
+    label: str
+    is_loopback: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """``secret`` is there only while this process made the key itself; at rest only its SHA-256 is kept."""
+
+    name: str
+    ends: str
+    created_at: float
+    secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProblem:
+    code: str
+    message: str
+    port: int = 0
+    free_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """What the window shows of the server. ``served`` counts answered HTTP predictions since it was switched on."""
+
+    phase: ServerPhase = ServerPhase.STOPPED
+    scope: ServerScope = ServerScope.OFF
+    port: int = 0
+    urls: tuple[ServerUrl, ...] = ()
+    key: KeyInfo | None = None
+    key_required: bool = False
+    problem: ServerProblem | None = None
+    served: int = 0
+    refusals: tuple[RequestRecord, ...] = ()
+    """The last requests that the door turned away before the engine saw them, newest first."""

@@ -1,0 +1,190 @@
+"""One validated settings file, shared by the window and headless mode.
+
+``settings.json`` in the platform's configuration folder; unknown keys are refused, wrong types too. Writes are atomic
+(temporary file, fsync, rename) and keep the last good copy as ``settings.json.bak``. A damaged file is set aside and
+answered with the last good copy or the defaults, and a notice: never silently.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from platformdirs import PlatformDirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.errors import SettingsInvalid
+
+_DIRS = PlatformDirs("deskside", appauthor=False)
+
+
+class EngineLimits(BaseModel):
+    """Bounds and patience of the engine. Sizes in bytes, times in seconds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    waiting_requests: int = Field(256, ge=1, le=100_000)
+    waiting_bytes: int = Field(256 << 20, ge=1 << 20)
+    lan_share: float = Field(0.75, gt=0.0, le=1.0)
+    ageing_s: float = Field(2.0, gt=0.0)
+    """Waiting work climbs one lane every ``ageing_s`` seconds."""
+    max_batch_size: int = Field(8, ge=1, le=1024)
+    hang_after_s: float = Field(120.0, gt=0.0)
+    load_stall_s: float = Field(300.0, gt=0.0)
+    """A load that shows no progress for this long is ended."""
+    inspect_timeout_s: float = Field(20.0, gt=0.0)
+    restarts: int = Field(5, ge=0)
+    restart_window_s: float = Field(60.0, gt=0.0)
+    backoff_first_s: float = Field(0.5, gt=0.0)
+    backoff_last_s: float = Field(8.0, gt=0.0)
+
+
+class WorkerSettings(BaseModel):
+    """How a worker is started. ``command`` replaces the interpreter and its arguments; empty: this interpreter."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    command: list[str] = []
+    python_path: list[str] = []
+    threads: int = Field(0, ge=0, le=1024)
+    """Intra-operation threads per worker; 0: one per physical core, eight at most."""
+    device: str = "auto"
+
+
+class ServerSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    port: int = Field(8765, ge=0, le=65535)
+    require_key: bool = True
+    allowed_hosts: list[str] = []
+    body_bytes: int = Field(32 << 20, ge=1024)
+    header_bytes: int = Field(16 << 10, ge=1024)
+    connections: int = Field(512, ge=8)
+    connections_per_address: int = Field(16, ge=1)
+    requests_inside: int = Field(256, ge=1)
+    drain_s: float = Field(10.0, gt=0.0)
+
+
+class WindowSettings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    theme: str = Field("system", pattern="^(system|light|dark)$")
+    doubtful_below: float = Field(0.7, ge=0.0, le=1.0)
+    """Answers whose best score is below this are marked as a close call."""
+
+
+class Settings(BaseModel):
+    """Everything a person may set, with its defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    version: int = 1
+    limits: EngineLimits = EngineLimits()  # type: ignore[call-arg]
+    worker: WorkerSettings = WorkerSettings()  # type: ignore[call-arg]
+    server: ServerSettings = ServerSettings()  # type: ignore[call-arg]
+    window: WindowSettings = WindowSettings()  # type: ignore[call-arg]
+
+
+def config_dir() -> Path:
+    """Where ``settings.json`` lives. ``DESKSIDE_HOME`` puts configuration and data under one folder instead."""
+    home = os.environ.get("DESKSIDE_HOME")
+    return Path(home) if home else Path(_DIRS.user_config_dir)
+
+
+def data_dir() -> Path:
+    """Where consents, keys and the journal live."""
+    home = os.environ.get("DESKSIDE_HOME")
+    return Path(home) / "data" if home else Path(_DIRS.user_data_dir)
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace ``path`` by ``data`` so that a crash leaves the old or the new content, never a mixture.
+
+    Raises OSError (disk full, read-only folder); the old file is then untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.chmod(name, mode)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # Windows cannot open a folder to sync it; its rename is journalled by NTFS
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+class SettingsStore:
+    """Reads and writes the settings file. ``notice`` says, in a sentence, when the file could not be used as it was."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or config_dir() / "settings.json"
+        self.notice: str | None = None
+
+    @property
+    def backup(self) -> Path:
+        return self.path.with_name(self.path.name + ".bak")
+
+    def load(self) -> Settings:
+        """The settings in the file, else its last good copy, else the defaults (then ``notice`` is set)."""
+        self.notice = None
+        try:
+            return self._read(self.path)
+        except FileNotFoundError:
+            return Settings()
+        except (SettingsInvalid, OSError) as error:
+            reason = str(error)
+        try:
+            settings = self._read(self.backup)
+            self.notice = f"The settings file could not be used ({reason}). The last good copy is in use."
+            return settings
+        except (SettingsInvalid, OSError):
+            self.notice = f"The settings file could not be used ({reason}). The defaults are in use."
+            return Settings()
+
+    def save(self, settings: Settings) -> None:
+        """Write ``settings``; the file they replace becomes the last good copy. Raises OSError."""
+        try:
+            previous: bytes | None = self.path.read_bytes()
+            self._read(self.path)
+        except (SettingsInvalid, OSError):
+            previous = None
+        if previous is not None:
+            write_atomically(self.backup, previous)
+        write_atomically(self.path, settings.model_dump_json(indent=2).encode() + b"\n")
+
+    @staticmethod
+    def _read(path: Path) -> Settings:
+        data = path.read_bytes()
+        try:
+            return parse_settings(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise SettingsInvalid(f"{path.name}: {where}: {first['msg']}") from error
+
+
+def parse_settings(data: bytes) -> Settings:
+    """Settings from JSON text. Raises pydantic.ValidationError naming the key."""
+    return Settings.model_validate_json(data)
+
+
+def replace_setting(settings: Settings, section: str, **values: Any) -> Settings:
+    """A copy with ``values`` changed in ``section``, validated. Raises SettingsInvalid naming the key."""
+    data = settings.model_dump()
+    data[section] |= values
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SettingsInvalid(f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error

@@ -1,0 +1,246 @@
+"""Fakes at the named seams: an engine without processes, and a server without sockets.
+
+``FakeEngine`` has the public face of :class:`engine.Engine`; ``tests/engine/test_engine_contract.py`` holds both to the
+same contract. Answers are decided by ``answer`` so that a test can make the engine slow, wrong or failing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from engine.errors import EngineError, LoadCancelled, ModelNotFound
+from engine.events import Event, EventBus, LoadProgress, LoadStage, ModelState, ModelStateChanged, Snapshot
+from engine.model_spec import ModelSpec, TensorSpec, TrustClass
+from engine.prediction import ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
+from engine.serving_types import (
+    KeyInfo,
+    RequestRecord,
+    RequestState,
+    ServerPhase,
+    ServerProblem,
+    ServerScope,
+    ServerState,
+    ServerUrl,
+)
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+TIMING = {"decode": 1.2, "wait": 0.1, "infer": 3.4, "post": 0.1, "total": 4.8}
+
+
+def spec(model_id: str = "digits-keras", task: str = "image-classification", **changes: Any) -> ModelSpec:
+    values: dict[str, Any] = {
+        "path": Path(f"/models/{model_id}"),
+        "model_file": Path(f"/models/{model_id}/model.keras"),
+        "format": "keras",
+        "runtime": "keras",
+        "task": task,
+        "trust_class": TrustClass.DATA,
+        "id": model_id,
+        "inputs": (TensorSpec("image", "float32", (-1, 32, 32, 1)),),
+        "outputs": (TensorSpec("probabilities", "float32", (-1, 10)),),
+        "labels": DIGITS,
+    }
+    return ModelSpec(**(values | changes))
+
+
+def answer_three(request: PredictRequest) -> Prediction:
+    best = [{"label": "three", "score": 0.91}, {"label": "eight", "score": 0.06}, {"label": "five", "score": 0.02}]
+    return Prediction("p1", request.model, "image-classification", dict(TIMING), predictions=best)
+
+
+class FakeEngine:
+    """The engine's face, answered on the caller's thread (or by hand: set ``hold`` and resolve ``held``)."""
+
+    def __init__(self, models: tuple[ModelSpec, ...] = ()) -> None:
+        self.bus = EventBus()
+        self.answer: Callable[[PredictRequest], Prediction] = answer_three
+        self.load_error: EngineError | None = None
+        self.hold = False
+        self.held: list[tuple[PredictRequest, Future[Prediction]]] = []
+        self.hold_loads = False
+        self.held_loads: list[tuple[str, Future[dict[str, Any]]]] = []
+        self.requests: list[PredictRequest] = []
+        self.records: list[RequestRecord] = []
+        self.unloaded: list[str] = []
+        self.closed = False
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._models: dict[str, dict[str, Any]] = {}
+        for model in models:
+            self.add(model)
+
+    # -- what a test uses ------------------------------------------------------------------------------------------
+    def add(self, model: ModelSpec, state: ModelState = ModelState.READY) -> dict[str, Any]:
+        entry = {
+            "id": model.id,
+            "task": model.task,
+            "format": model.format,
+            "runtime": model.runtime,
+            "device": "cpu",
+            "state": str(state),
+            "loads": 1,
+            "requests": {"window": 0, "network": 0},
+            "worker_pid": 4242,
+            "waiting": 0,
+            "running": 0,
+            "restarts": 0,
+            "error": None,
+            "offered": True,
+            "path": str(model.path),
+            "spec": model.to_json(),
+        }
+        self._models[model.id] = entry
+        return entry
+
+    def publish(self, event: Event) -> None:
+        self.bus.publish(event)
+
+    def publish_progress(self, model_id: str, stage: LoadStage, fraction: float | None = None) -> None:
+        self.bus.publish(LoadProgress(model_id, stage, fraction))
+
+    def publish_snapshot(self) -> None:
+        self.bus.publish(Snapshot(self.stats(), tuple(self.records)))
+
+    # -- the engine's face -----------------------------------------------------------------------------------------
+    def load(
+        self, source: str | Path | ModelSpec, device: str | None = None, trust: bool = False, runtime: str | None = None
+    ) -> LoadTicket:
+        model = source if isinstance(source, ModelSpec) else spec(Path(source).name, path=Path(source))
+        future: Future[dict[str, Any]] = Future()
+        ticket = LoadTicket(model.id, future, lambda: future.set_exception(LoadCancelled("The load was cancelled.")))
+        self.bus.publish(ModelStateChanged(model.id, ModelState.STARTING))
+        if self.hold_loads:
+            self.held_loads.append((model.id, future))
+        elif self.load_error is not None:
+            self.bus.publish(ModelStateChanged(model.id, ModelState.FAILED, self.load_error))
+            future.set_exception(self.load_error)
+        else:
+            entry = self.add(model)
+            self.bus.publish(ModelStateChanged(model.id, ModelState.READY))
+            future.set_result(entry)
+        return ticket
+
+    def unload(self, model_id: str) -> Future[None]:
+        future: Future[None] = Future()
+        if self._models.pop(model_id, None) is None:
+            future.set_exception(ModelNotFound("No such model is open."))
+        else:
+            self.unloaded.append(model_id)
+            self.bus.publish(ModelStateChanged(model_id, ModelState.UNLOADED))
+            future.set_result(None)
+        return future
+
+    def offer(
+        self, path: str | Path, device: str | None = None, trust: bool = False, runtime: str | None = None
+    ) -> str:
+        return str(self.add(spec(Path(path).name, path=Path(path)), ModelState.UNLOADED)["id"])
+
+    def predict(self, request: PredictRequest) -> Future[Prediction]:
+        future: Future[Prediction] = Future()
+        self.requests.append(request)
+        entry = self._models.get(request.model)
+        if entry is None:
+            future.set_exception(ModelNotFound("No such model is open."))
+            return future
+        if self.hold:
+            self.held.append((request, future))
+            return future
+        try:
+            prediction = self.answer(request)
+        except EngineError as error:
+            future.set_exception(error)
+            return future
+        door = "window" if request.lane in ("owner", "batch") else "network"
+        entry["requests"][door] += 1
+        size = len(request.data) if isinstance(request.data, bytes) else 0
+        self.records.insert(
+            0,
+            RequestRecord(
+                f"r{next(self._ids)}", time.time(), str(request.lane), request.client or "you", request.model,
+                RequestState.ANSWERED, size, 0.1, 3.4,
+            ),
+        )  # fmt: skip
+        future.set_result(prediction)
+        return future
+
+    def refine(self, prediction_id: str, params: dict[str, Any]) -> Future[Prediction]:
+        future: Future[Prediction] = Future()
+        future.set_result(self.answer(PredictRequest(next(iter(self._models)), b"", params=params)))
+        return future
+
+    def inspect(self, path: str | Path) -> Future[ModelSpec]:
+        future: Future[ModelSpec] = Future()
+        future.set_result(spec(Path(path).name, path=Path(path)))
+        return future
+
+    def preview_image(self, source: bytes | Path, max_side: int = 2048) -> Future[ImagePreview]:
+        future: Future[ImagePreview] = Future()
+        width, height = 64, 48
+        pixels = bytes(v for y in range(height) for x in range(width) for v in (x * 4, y * 5, 128))
+        future.set_result(ImagePreview(width, height, pixels, (640, 480)))
+        return future
+
+    def preview_table(self, source: bytes | Path, max_rows: int = 1000) -> Future[TablePreview]:
+        future: Future[TablePreview] = Future()
+        rows = (("14.23", "1.71", "3.92"), ("13.2", "1.78", "1.05"))
+        future.set_result(TablePreview(("alcohol", "malic_acid", "hue"), rows, len(rows)))
+        return future
+
+    def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        return self.bus.subscribe(listener)
+
+    def stats(self) -> dict[str, Any]:
+        return {"models": [dict(entry) for entry in self._models.values()], "waiting": 0, "running": 0}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeServer:
+    """The window's ServerPort without a socket. Set ``error`` to make the next start fail."""
+
+    def __init__(self) -> None:
+        self._state = ServerState(port=8765)
+        self._listeners: list[Callable[[ServerState], None]] = []
+        self.error: EngineError | None = None
+        self.problem: ServerProblem | None = None
+        self.starts: list[tuple[ServerScope, int]] = []
+
+    @property
+    def state(self) -> ServerState:
+        return self._state
+
+    def publish(self, state: ServerState) -> None:
+        self._state = state
+        for listener in tuple(self._listeners):
+            listener(state)
+
+    def start(self, scope: ServerScope, port: int) -> ServerState:
+        self.starts.append((scope, port))
+        if self.error is not None:
+            self.publish(ServerState(ServerPhase.FAILED, ServerScope.OFF, port, problem=self.problem))
+            raise self.error
+        urls = [ServerUrl(f"http://127.0.0.1:{port}", "this computer", True)]
+        key = None
+        if scope is ServerScope.NETWORK:
+            urls.insert(0, ServerUrl(f"http://192.168.1.24:{port}", "eth0", False))
+            key = KeyInfo("window", "3f9a", time.time(), "k" * 39 + "3f9a")
+        self.publish(ServerState(ServerPhase.RUNNING, scope, port, tuple(urls), key, key is not None))
+        return self._state
+
+    def stop(self) -> ServerState:
+        self.publish(ServerState(port=self._state.port))
+        return self._state
+
+    def renew_key(self) -> KeyInfo:
+        return KeyInfo("window", "77c1", time.time(), "n" * 39 + "77c1")
+
+    def subscribe(self, listener: Callable[[ServerState], None]) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
