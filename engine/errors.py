@@ -42,7 +42,7 @@ from __future__ import annotations
 
 
 class EngineError(Exception):
-    """Base of the tree. ``message`` is one sentence a person can read, without paths of other people's files."""
+    """Base of the tree. ``message`` is one sentence a person can read."""
 
     code = "internal"
 
@@ -50,7 +50,7 @@ class EngineError(Exception):
         super().__init__(message)
         self.message = message
         self.details = details
-        """Longer text for a "Details" fold: a traceback's last lines, a worker's stderr. Never sent over the network."""
+        """Longer text for a "Details" fold (a worker's last lines on stderr). Never sent over the network."""
         if code is not None:
             self.code = code
 
@@ -232,7 +232,7 @@ _BY_CODE: dict[str, type[EngineError]] = {
         Draining, ModelFailed, DeadlineExceeded, DeviceOutOfMemory, SettingsInvalid, InternalError,
     )
 }  # fmt: skip
-_BY_CODE |= {code: UnusableInput for code in UNUSABLE_INPUT_CODES}
+_BY_CODE |= dict.fromkeys(UNUSABLE_INPUT_CODES, UnusableInput)
 
 
 def error_from_code(code: str, message: str, details: str = "") -> EngineError:

@@ -51,7 +51,7 @@ class ModelStateChanged:
 
 @dataclass(frozen=True, slots=True)
 class LoadProgress:
-    """``fraction`` is 0..1 of this stage where it is measured (bytes) or learnt (``learnt`` true), else None: unknown."""
+    """``fraction`` is 0..1 of this stage where it is measured (bytes) or learnt, else None: not known."""
 
     model_id: str
     stage: LoadStage
@@ -82,7 +82,7 @@ Listener = Callable[[Event], None]
 
 
 class EventBus:
-    """Thread-safe fan-out. A listener that raises is logged and keeps its place: one bad panel must not blind the rest."""
+    """Thread-safe fan-out. A listener that raises is logged and keeps its place."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -38,7 +38,7 @@ class PredictRequest:
 
     ``data`` is encoded bytes (a picture, CSV, JSON, .npy; ``content_type`` says which, or None to recognise it by its
     first bytes), rows of a table as dicts, or raw tensors by input name. ``params`` are the task's parameters
-    (``top_k``, ``threshold``). ``client`` names the caller for fair sharing inside its lane. ``timeout_s`` is in seconds.
+    (``top_k``, ``threshold``). ``client`` names the caller for fair sharing inside its lane. ``timeout_s``: seconds.
     """
 
     model: str
@@ -55,7 +55,7 @@ class PredictRequest:
 class Prediction:
     """One answer. Exactly one of ``predictions`` (one input), ``results`` (several) and ``outputs`` (raw) is set.
 
-    ``results`` entries are ``{"input": index, "predictions": …}`` or ``{"input": index, "error": {"code", "message"}}``.
+    ``results`` entries are ``{"input": index, "predictions": …}`` or ``{"input": index, "error": {…}}``.
     ``timing_ms`` has ``decode``, ``wait``, ``infer``, ``post`` and ``total`` in milliseconds.
     ``id`` stays good for :meth:`engine.Engine.refine` while the worker keeps the raw result (the last 64).
     """

@@ -1,8 +1,8 @@
 """The frames between the app and its children: a small JSON header and raw buffers, every size checked.
 
-A frame is ``MAGIC (4 bytes) | u32 header length | u32 number of buffers | u64 length of each buffer | header | buffers``,
-integers big-endian. The header is a JSON object with a ``type``. Nothing is ever unpickled. The parent treats every byte
-from a child as hostile: lengths are checked before anything is allocated, and a frame that breaks a rule raises
+A frame is ``MAGIC (4 bytes) | u32 header length | u32 buffer count | u64 length of each buffer | header | buffers``,
+integers big-endian. The header is a JSON object with a ``type``. Nothing is ever unpickled. The parent treats every
+byte from a child as hostile: lengths are checked before anything is allocated, and a frame that breaks a rule raises
 :class:`ProtocolError`, which ends the child.
 
 Messages to a worker (``type`` and its fields; buffers in brackets)::
@@ -169,7 +169,7 @@ def pack_tensor(name: str, array: NDArray[Any]) -> tuple[dict[str, Any], Buffer]
         raise TypeError(f"tensor {name!r} has dtype {array.dtype}, which cannot be sent")
     contiguous = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     meta = {"name": name, "dtype": contiguous.dtype.name, "shape": list(array.shape)}
-    return meta, memoryview(contiguous.reshape(-1).view(np.uint8)) if contiguous.size else b""
+    return meta, contiguous.reshape(-1).view(np.uint8).data if contiguous.size else b""
 
 
 def unpack_tensor(meta: dict[str, Any], buffer: Buffer) -> tuple[str, NDArray[Any]]:

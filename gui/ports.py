@@ -1,4 +1,4 @@
-"""What the window needs of the server, as a Protocol: ``gui`` never imports ``embedded_server``; ``main`` joins them."""
+"""What the window needs of the server, as a Protocol: ``gui`` never imports ``embedded_server``; ``main`` joins."""
 
 from __future__ import annotations
 
