@@ -1,0 +1,248 @@
+"""Encoded pictures to upright 8-bit pixels: the one decoder, for previews in the inspector and input in a worker.
+
+The format is chosen by the first bytes, never by a name, from a fixed list; the size is checked before a pixel is
+decoded. A picture that is damaged, cut off or of another kind raises :class:`~engine.errors.UnusableInput`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, features
+
+from engine.errors import UnusableInput
+
+MAX_PIXELS = 128_000_000
+MAX_SIDE = 30_000
+COUNT_FRAMES_BELOW = 4 << 20
+"""Counting the frames of an animation walks the whole file; above this many bytes the note says "several"."""
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+_PLAIN_MODES = frozenset({"L", "LA", "RGB", "RGBA"})
+_PLUGINS = {"HEIC": "HEIF"}
+"""Our name of a format -> Pillow's, where they differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """A picture as people see it. ``image`` has mode L, LA, RGB or RGBA, 8 bits a channel, sRGB, orientation applied.
+
+    ``source_size`` is its (width, height) in pixels. ``note`` tells what was left out ("first of 12 frames"), or is
+    empty.
+    """
+
+    image: Image.Image
+    source_size: tuple[int, int]
+    note: str = ""
+
+    def as_mode(self, mode: Literal["RGB", "L"]) -> Image.Image:
+        """The picture in ``mode``; transparent parts lie on white."""
+        image = self.image
+        if image.mode in ("LA", "RGBA"):
+            alpha = image.getchannel("A")
+            opaque = image.convert(image.mode[:-1])
+            paper = Image.new(opaque.mode, image.size, "white")
+            paper.paste(opaque, mask=alpha)
+            image = paper
+        return image if image.mode == mode else image.convert(mode)
+
+
+def sniff_image(data: bytes) -> str | None:
+    """The picture format ``data`` starts like: JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF, HEIC; None for anything else.
+
+    Signatures: ITU T.81 (JPEG SOI), RFC 2083 §3.1 (PNG), RFC 9649 (WebP in RIFF), GIF89a §17, TIFF 6.0 §2,
+    ISO 14496-12 §4.3 (``ftyp`` brands of HEIF and AVIF), BITMAPINFOHEADER sizes (BMP).
+    """
+    head = bytes(data[:64])
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if head.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
+        return "TIFF"
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if head[4:8] == b"ftyp":
+        end = min(int.from_bytes(head[:4], "big"), len(head))
+        brands = {head[8:12]} | {head[at : at + 4] for at in range(16, end - 3, 4)}
+        if brands & _AVIF_BRANDS:
+            return "AVIF"
+        if brands & _HEIC_BRANDS:
+            return "HEIC"
+    return None
+
+
+def supported_formats() -> tuple[str, ...]:
+    """The formats this installation decodes (AVIF and HEIC depend on how Pillow was built and on ``pillow_heif``)."""
+    formats = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
+    if features.check("avif"):
+        formats.append("AVIF")
+    if find_spec("pillow_heif") is not None:
+        formats.append("HEIC")
+    return tuple(formats)
+
+
+def decode_image(data: bytes) -> DecodedImage:
+    """The first frame of an encoded picture, upright, 8 bits a channel, in sRGB.
+
+    Raises UnusableInput: ``image_format`` (no picture, or a kind not opened here), ``image_too_large`` (more than
+    ``MAX_PIXELS`` or a side above ``MAX_SIDE``), ``image_invalid`` (empty, damaged or cut off).
+    """
+    name = _format_of(data)
+    try:
+        image = Image.open(io.BytesIO(data), formats=[_PLUGINS.get(name, name)])
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnusableInput(
+            f"The picture is too large: at most {MAX_PIXELS // 1_000_000} million pixels are opened.",
+            code="image_too_large",
+        ) from error
+    except Exception as error:
+        raise _damaged(name) from error
+    _check_size(*image.size)
+    try:
+        image.load()
+        note = _frames_note(image, name, len(data))
+        upright, orientation_note = _upright(image)
+        plain = _to_eight_bits(upright)
+        result, profile_note = _to_srgb(plain, image.info.get("icc_profile"))
+    except UnusableInput:
+        raise
+    except MemoryError as error:
+        width, height = image.size
+        raise UnusableInput(
+            f"The picture ({width} x {height} pixels) does not fit in memory.", code="image_too_large"
+        ) from error
+    except Exception as error:
+        raise _damaged(name) from error
+    return DecodedImage(result, result.size, "; ".join(n for n in (note, orientation_note, profile_note) if n))
+
+
+def _format_of(data: bytes) -> str:
+    if not data:
+        raise UnusableInput("The picture is empty (0 bytes).", code="image_invalid")
+    name = sniff_image(data)
+    formats = supported_formats()
+    if name is None:
+        expected = ", ".join(formats[:-1]) + " or " + formats[-1]
+        raise UnusableInput(f"This is not a picture that can be opened: expected {expected}.", code="image_format")
+    if name not in formats:
+        raise UnusableInput(f"{name} pictures cannot be opened by this installation.", code="image_format")
+    if name == "HEIC":
+        importlib.import_module("pillow_heif").register_heif_opener()
+    return name
+
+
+def _damaged(name: str) -> UnusableInput:
+    return UnusableInput(f"The picture starts like {name}, but is damaged or cut off.", code="image_invalid")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise UnusableInput(f"The picture has no pixels ({width} x {height}).", code="image_invalid")
+    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
+        raise UnusableInput(
+            f"The picture is too large ({width} x {height} pixels): at most {MAX_PIXELS // 1_000_000} million pixels "
+            f"and {MAX_SIDE:,} a side are opened.",
+            code="image_too_large",
+        )
+
+
+def _frames_note(image: Image.Image, name: str, size: int) -> str:
+    # A JPEG with a second picture inside (MPO, from phones) is one photo to people.
+    if name == "JPEG" or not getattr(image, "is_animated", False):
+        return ""
+    word = "pages" if name == "TIFF" else "frames"
+    if size > COUNT_FRAMES_BELOW:
+        return f"first of several {word}"
+    first = image.copy()
+    count = int(getattr(image, "n_frames", 1))
+    # Counting may have moved the file on; what was decoded stays what is shown.
+    image.seek(0)
+    image.load()
+    if image.size != first.size:
+        raise ValueError("the first frame changed its size")
+    return f"first of {count} {word}"
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, str]:
+    try:
+        return ImageOps.exif_transpose(image), ""
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  # Pillow's EXIF reader raises many kinds; viewers show such photos as stored
+        return image, "orientation could not be read"
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """``image`` in one of L, LA, RGB, RGBA or CMYK. Raises UnusableInput where samples have no known range."""
+    if image.mode in ("L", "RGB") and "transparency" in image.info:
+        return image.convert(image.mode + "A")
+    if image.mode in _PLAIN_MODES or image.mode == "CMYK":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_wide_samples(image)
+    if image.mode in ("P", "PA"):
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode in ("La", "RGBa"):
+        return image.convert("LA" if image.mode == "La" else "RGBA")
+    return image.convert("RGB")
+
+
+def _from_wide_samples(image: Image.Image) -> Image.Image:
+    samples = np.asarray(image)
+    low, high = float(samples.min()), float(samples.max())
+    if image.mode == "F":
+        if not (low >= 0.0 and high <= 1.0):
+            raise UnusableInput(
+                "The picture has floating-point samples outside 0 to 1, whose brightness range is not known.",
+                code="image_format",
+            )
+        scaled = samples * 255.0
+    else:
+        if not (low >= 0.0 and high <= 65535.0):
+            raise UnusableInput(
+                "The picture has 32-bit samples, whose brightness range is not known.", code="image_format"
+            )
+        scaled = samples / 257.0
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str]:
+    note = ""
+    if profile and image.mode in (*_PLAIN_MODES, "CMYK"):
+        try:
+            return _apply_profile(image, profile), ""
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            note = "colour profile could not be used"
+    return (image.convert("RGB") if image.mode == "CMYK" else image), note
+
+
+def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if "srgb" in (ImageCms.getProfileDescription(source) or "").lower():
+        return image.convert("RGB") if image.mode == "CMYK" else image
+    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
+    opaque = image if alpha is None else image.convert(image.mode[:-1])
+    converted = ImageCms.profileToProfile(opaque, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    if converted is None:
+        raise ValueError("colour conversion gave no picture")
+    if alpha is not None:
+        converted.putalpha(alpha)
+    return converted

@@ -1,0 +1,180 @@
+"""Pictures of every accepted kind come out upright, 8-bit and sRGB; everything else is an UnusableInput with a code."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from engine.errors import UnusableInput
+from engine.worker.images import decode_image, sniff_image, supported_formats
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def half_red() -> Image.Image:
+    """40 x 20, left half red, right half blue."""
+    image = Image.new("RGB", (40, 20), "blue")
+    image.paste((255, 0, 0), (0, 0, 20, 20))
+    return image
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF"])
+def test_every_accepted_format_gives_its_pixels(kind: str) -> None:
+    if kind not in supported_formats():
+        pytest.skip(f"this Pillow has no {kind}")
+    data = encoded(half_red(), kind)
+    assert sniff_image(data) == kind
+    decoded = decode_image(data)
+    assert decoded.source_size == (40, 20)
+    rgb = np.asarray(decoded.as_mode("RGB")).astype(int)
+    assert rgb.shape == (20, 40, 3)
+    assert rgb[10, 5] == pytest.approx([255, 0, 0], abs=12)
+    assert rgb[10, 35] == pytest.approx([0, 0, 255], abs=12)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_exif_orientation_is_applied(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side
+    decoded = decode_image(encoded(half_red(), kind, exif=exif))
+    assert decoded.source_size == (20, 40)
+    rgb = np.asarray(decoded.as_mode("RGB")).astype(int)
+    assert rgb[5, 10] == pytest.approx([255, 0, 0], abs=12)
+    assert rgb[35, 10] == pytest.approx([0, 0, 255], abs=12)
+
+
+def test_transparency_lies_on_white() -> None:
+    clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
+    assert decode_image(encoded(clear, "PNG")).as_mode("RGB").getpixel((0, 0)) == (255, 255, 255)
+    assert decode_image(encoded(clear, "PNG")).as_mode("L").getpixel((0, 0)) == 255
+    grey = Image.new("LA", (4, 4), (0, 128))
+    assert decode_image(encoded(grey, "PNG")).as_mode("L").getpixel((0, 0)) == pytest.approx(127, abs=1)
+
+
+def test_palette_transparency_and_colour_key_lie_on_white() -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 200, 0, 0])
+    assert decode_image(encoded(image, "PNG")).as_mode("RGB").getpixel((0, 0)) == (200, 0, 0)
+    assert decode_image(encoded(image, "PNG", transparency=1)).as_mode("RGB").getpixel((0, 0)) == (255, 255, 255)
+    keyed = encoded(Image.new("RGB", (4, 4), (1, 2, 3)), "PNG", transparency=(1, 2, 3))
+    assert decode_image(keyed).as_mode("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_not_clipped(kind: str) -> None:
+    ramp = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    decoded = decode_image(encoded(Image.fromarray(ramp), kind))
+    assert np.asarray(decoded.as_mode("L")).tolist() == [[0, 1, 128, 255]]
+
+
+def test_float_samples_of_unit_range_are_scaled_and_others_refused() -> None:
+    unit = np.array([[0.0, 0.5, 1.0]], dtype=np.float32)
+    assert np.asarray(decode_image(encoded(Image.fromarray(unit), "TIFF")).as_mode("L")).tolist() == [[0, 128, 255]]
+    with pytest.raises(UnusableInput, match="floating-point") as caught:
+        decode_image(encoded(Image.fromarray(unit * 4000), "TIFF"))
+    assert caught.value.code == "image_format"
+
+
+def test_cmyk_and_bilevel_become_rgb() -> None:
+    cyan = Image.new("CMYK", (8, 8), (255, 0, 0, 0))
+    red, green, blue = np.asarray(decode_image(encoded(cyan, "TIFF")).as_mode("RGB"))[4, 4].tolist()
+    assert red < 60
+    assert green > 150
+    assert blue > 150
+    white = Image.new("1", (8, 8), 1)
+    assert decode_image(encoded(white, "PNG")).as_mode("L").getpixel((0, 0)) == 255
+
+
+def test_icc_profile_is_converted_and_a_broken_one_is_said() -> None:
+    lab_like = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    image = Image.new("RGB", (4, 4), (120, 60, 200))
+    converted = decode_image(encoded(image, "PNG", icc_profile=lab_like))
+    plain = decode_image(encoded(image, "PNG"))
+    assert converted.note or converted.as_mode("RGB").getpixel((0, 0)) != plain.as_mode("RGB").getpixel((0, 0))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert decode_image(encoded(image, "PNG", icc_profile=srgb)).as_mode("RGB").getpixel((0, 0)) == (120, 60, 200)
+    broken = decode_image(encoded(image, "PNG", icc_profile=b"not a profile"))
+    assert broken.note == "colour profile could not be used"
+    assert broken.as_mode("RGB").getpixel((0, 0)) == (120, 60, 200)
+
+
+def test_only_the_first_frame_is_used_and_the_note_says_so() -> None:
+    frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "green", "blue")]
+    for kind, note in (("GIF", "first of 3 frames"), ("TIFF", "first of 3 pages"), ("WEBP", "first of 3 frames")):
+        decoded = decode_image(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
+        assert decoded.note == note
+        assert np.asarray(decoded.as_mode("RGB"))[3, 3].astype(int) == pytest.approx([255, 0, 0], abs=12)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "image_invalid"),
+        (b"height,width\n1,2\n", "image_format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "image_format"),
+        (b"8BPS\x00\x01", "image_format"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image_format"),
+        (b"SIMPLE  =                    T", "image_format"),
+        (b"BMW,Audi\n1,2\n", "image_format"),
+        (b"\xff\xd8\xff", "image_invalid"),
+    ],
+)
+def test_what_is_no_picture_is_refused(data: bytes, code: str) -> None:
+    with pytest.raises(UnusableInput) as caught:
+        decode_image(data)
+    assert caught.value.code == code
+    assert caught.value.message.endswith(".")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_a_cut_off_picture_is_refused(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    noisy = Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    data = encoded(noisy, kind)
+    with pytest.raises(UnusableInput) as caught:
+        decode_image(data[: len(data) // 2])
+    assert caught.value.code == "image_invalid"
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack("!I", len(body)) + kind + body + struct.pack("!I", zlib.crc32(kind + body))
+
+    header = struct.pack("!IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(30_001, 1), (1, 30_001), (16_000, 8_001), (30_000, 30_000)])
+def test_a_picture_too_large_is_refused_before_its_pixels_are_read(width: int, height: int) -> None:
+    with pytest.raises(UnusableInput) as caught:
+        decode_image(png_claiming(width, height))
+    assert caught.value.code == "image_too_large"
+
+
+def test_the_largest_sides_are_accepted() -> None:
+    assert decode_image(encoded(Image.new("L", (30_000, 1)), "PNG")).source_size == (30_000, 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP"]), st.data())
+def test_a_damaged_picture_never_raises_anything_else(kind: str, draw: st.DataObject) -> None:
+    data = bytearray(encoded(half_red(), kind))
+    for at in draw.draw(st.lists(st.integers(0, len(data) - 1), min_size=1, max_size=6)):
+        data[at] = draw.draw(st.integers(0, 255))
+    try:
+        decoded = decode_image(bytes(data))
+    except UnusableInput:
+        return
+    assert decoded.as_mode("RGB").size == decoded.source_size
