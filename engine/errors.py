@@ -29,7 +29,7 @@ sentence. A worker sends an error as ``{"code", "message"}``; :func:`error_from_
     │   ├── Busy                   busy
     │   ├── Loading                loading
     │   ├── WorkerRestarted        worker_restarted
-    │   ├── Draining               draining
+    │   ├── Draining               draining               (EngineClosed: the program is closing)
     │   ├── ModelFailed            model_failed
     │   ├── DeadlineExceeded       deadline_exceeded
     │   └── DeviceOutOfMemory      device_oom
@@ -170,6 +170,11 @@ class WorkerRestarted(Unavailable):
 
 class Draining(Unavailable):
     code = "draining"
+
+
+class EngineClosed(Draining):
+    def __init__(self) -> None:
+        super().__init__("Deskside is closing.")
 
 
 class ModelFailed(Unavailable):

@@ -17,6 +17,10 @@ SIDECAR = "sidecar"
 TENSOR_SIGNATURE = "tensor signature"
 
 
+FAKE_RUNTIME = "fake"
+"""The runtime with faults on demand, for tests: named in code only, refused when a file names it."""
+
+
 class TrustClass(StrEnum):
     """How much a model file can do to the machine that opens it (design.md §6)."""
 
@@ -176,3 +180,19 @@ class ModelSpec:
                 key = f"{section}.{f.name}"
                 rows.append((key, list(v) if isinstance(v, tuple) else v, self.evidence.get(key, ASSUMED)))
         return rows
+
+
+def fake_spec(path: Path, model_id: str = "", **options: Any) -> ModelSpec:
+    """A model without a file, run by the fake runtime; ``options`` are its faults (``worker/runtimes/fake.py``)."""
+    return ModelSpec(
+        path=path,
+        model_file=path,
+        format=FAKE_RUNTIME,
+        runtime=FAKE_RUNTIME,
+        task="raw-tensors",
+        trust_class=TrustClass.DATA,
+        id=model_id,
+        inputs=(TensorSpec("x", "float32", (-1, 4)),),
+        outputs=(TensorSpec("y", "float32", (-1, 4)), TensorSpec("checksum", "float64", (-1,))),
+        options=options,
+    )

@@ -1,0 +1,704 @@
+"""One model inside the engine: its state, its line, its worker, and what is in flight.
+
+Every method may be called from any thread. State changes under one lock; futures are settled and other parties called
+only after it is released, so that nobody's callback runs inside.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import (
+    DeadlineExceeded,
+    Draining,
+    EngineError,
+    LoadCancelled,
+    Loading,
+    ModelFailed,
+    PredictionExpired,
+    Quarantined,
+    RequestCancelled,
+    RequestError,
+    WorkerRestarted,
+)
+from engine.events import LoadStage, ModelState, ModelStateChanged
+from engine.futures import reject, resolve
+from engine.jobs import Answer, Job, read_answer
+from engine.load_run import LoadContext, Loaded, LoadRun
+from engine.model_spec import ModelSpec
+from engine.prediction import LANES, Prediction
+from engine.protocol import Message, ProtocolError
+from engine.scheduler import ModelQueue, Waiting
+from engine.serving_types import RequestState
+from engine.supervisor import RestartPolicy
+from engine.suspects import Suspects
+from engine.worker_client import Exit, WorkerClient
+
+log = logging.getLogger(__name__)
+
+BATCHES_IN_WORKER = 2
+"""One computes while the next is decoded and laid out."""
+UNLOAD_GRACE_S = 5.0
+_STAGE_STATES = {
+    LoadStage.READING: ModelState.LOADING,
+    LoadStage.BUILDING: ModelState.LOADING,
+    LoadStage.MOVING: ModelState.LOADING,
+    LoadStage.WARMING: ModelState.WARMING,
+}
+_BUSY_STATES = (ModelState.STARTING, ModelState.LOADING, ModelState.WARMING)
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Items sent to the worker and not yet answered. ``heads_at``: since when it is the next to be answered."""
+
+    id: int
+    items: dict[str, Waiting[Job]]
+    heads_at: float
+    started: bool = False
+    recalled: bool = False
+
+    @property
+    def alone(self) -> bool:
+        return any(item.alone for item in self.items.values())
+
+
+@dataclass(slots=True)
+class _Refinement:
+    future: Future[Prediction]
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
+class HostContext:
+    """What a host needs of the engine. ``wake`` asks for a tick no later than the given clock time."""
+
+    load: LoadContext
+    clock: Callable[[], float]
+    wake: Callable[[float], None]
+    mark_changed: Callable[[], None]
+    on_removed: Callable[[ModelHost], None]
+
+
+@dataclass(slots=True)
+class _Counts:
+    loads: int = 0
+    restarts: int = 0
+    window: int = 0
+    network: int = 0
+
+
+class ModelHost:
+    """``source`` is the path, or a spec given in code; ``offered``: the first request loads it."""
+
+    def __init__(
+        self,
+        context: HostContext,
+        model_id: str,
+        source: Path | ModelSpec,
+        *,
+        serial: int,
+        device: str,
+        offered: bool,
+        trust: bool = False,
+        runtime: str | None = None,
+    ) -> None:
+        self.id = model_id
+        self.serial = serial
+        self.source = source
+        self.device_asked = device
+        self._runtime = runtime
+        self._context = context
+        self._limits = context.load.limits
+        self._lock = threading.Lock()
+        self._effects: list[Callable[[], Any]] = []
+        self._offered = offered
+        self._was_ready = False
+        self._state = ModelState.UNLOADED
+        self._error: EngineError | None = None
+        self._loaded: Loaded | None = None
+        self._client: WorkerClient | None = None
+        self._run: LoadRun | None = None
+        self._trust = trust
+        self._tickets: list[Future[dict[str, Any]]] = []
+        self._queue: ModelQueue[Job] = ModelQueue(self._limits, context.clock)
+        self._batches: OrderedDict[int, _Batch] = OrderedDict()
+        self._batch_ids = itertools.count(1)
+        self._refinements: dict[str, _Refinement] = {}
+        self._refinement_ids = itertools.count(1)
+        self._max_batch = self._limits.max_batch_size
+        self._suspects = Suspects()
+        self._policy = RestartPolicy(self._limits)
+        self._restart_at: float | None = None
+        self._stop_at: float | None = None
+        self._unloads: list[Future[None]] = []
+        self._removed = False
+        self._counts = _Counts()
+
+    # -- the engine's calls ----------------------------------------------------------------------------------------
+    @property
+    def state(self) -> ModelState:
+        return self._state
+
+    def load(self, trust: bool) -> Future[dict[str, Any]] | None:
+        """Load unless loaded or loading; the future is the caller's own. None where this host is history."""
+        ticket: Future[dict[str, Any]] = Future()
+        with self._exclusive():
+            if self._removed:
+                return None
+            if self._state is ModelState.READY:
+                self._after(resolve, ticket, self._entry())
+            elif self._state is ModelState.STOPPING:
+                self._after(reject, ticket, Draining(f"{self.id} is being closed."))
+            else:
+                self._tickets.append(ticket)
+                self._trust = self._trust or trust
+                if self._state in (ModelState.UNLOADED, ModelState.FAILED) or self._restart_at is not None:
+                    self._policy.reset()
+                    self._begin_load()
+        return ticket
+
+    def cancel_load(self) -> None:
+        """End the load that runs now, if any; its tickets get LoadCancelled."""
+        with self._exclusive():
+            if self._run is not None:
+                self._after(self._run.cancel)
+            elif self._restart_at is not None:
+                self._restart_at = None
+                self._settle_failed_load(LoadCancelled("The load was cancelled."))
+
+    def predict(self, job: Job) -> None:
+        """Put a request in line; every answer and every refusal comes through ``job.future``."""
+        with self._exclusive():
+            refusal = self._refusal(job)
+            if refusal is None:
+                item = Waiting(
+                    job.id,
+                    job.lane,
+                    job.client,
+                    job.size,
+                    now := self._context.clock(),
+                    now + job.request.timeout_s,
+                    job,
+                    alone=self._suspects.is_suspect(job.content_hash),
+                )
+                try:
+                    self._queue.admit(item)
+                except EngineError as error:
+                    refusal = error
+            if refusal is not None:
+                self._finish(job, refusal)
+                return
+            if self._state is ModelState.UNLOADED:
+                self._begin_load()
+            elif self._state is ModelState.READY:
+                self._recall_for(item)
+                self._pump()
+            self._context.wake(item.deadline)
+        job.future.add_done_callback(lambda future: self._on_future_done(job, future))
+
+    def refine(self, prediction_id: str, params: dict[str, Any]) -> Future[Prediction]:
+        future: Future[Prediction] = Future()
+        with self._exclusive():
+            if self._state is not ModelState.READY or self._client is None:
+                self._after(reject, future, PredictionExpired("This answer is no longer kept. Ask again."))
+                return future
+            key = f"refine-{next(self._refinement_ids)}"
+            self._refinements[key] = _Refinement(future, self._context.clock())
+            self._client.send({"type": "refine", "id": key, "prediction": prediction_id, "params": params})
+        return future
+
+    def unload(self) -> Future[None]:
+        """End the worker; running requests get a few seconds, waiting ones are turned away at once."""
+        done: Future[None] = Future()
+        with self._exclusive():
+            self._unloads.append(done)
+            if self._removed:
+                self._finish_unload()
+            elif self._state is not ModelState.STOPPING:
+                self._offered = False
+                self._restart_at = None
+                self._set_state(ModelState.STOPPING)
+                self._turn_away(Draining(f"{self.id} is being closed."))
+                if self._run is not None:
+                    self._after(self._run.cancel)
+                elif self._client is None:
+                    self._finish_unload()
+                else:
+                    self._stop_at = self._context.clock() + UNLOAD_GRACE_S
+                    self._context.wake(self._stop_at)
+                    self._stop_if_idle()
+        return done
+
+    def close(self) -> None:
+        """End everything now, and wait for it (bounded)."""
+        with self._exclusive():
+            self._offered = False
+            self._restart_at = None
+            run, client = self._run, self._client
+            self._set_state(ModelState.STOPPING)
+            self._turn_away(Draining("Deskside is closing."))
+            if run is not None:
+                self._after(run.cancel)
+            if client is not None:
+                self._after(lambda: client.kill("Deskside is closing."))
+        if run is not None:
+            run.join(10.0)
+        if client is not None:
+            client.join(10.0)
+
+    def tick(self) -> float | None:
+        """Do what time asks for: deadlines, hangs, restarts, unloads. The clock time of the next tick, or None."""
+        with self._exclusive():
+            now = self._context.clock()
+            for item in self._queue.expire():
+                self._finish(item.payload, self._too_late())
+            for batch in self._batches.values():
+                for item in batch.items.values():
+                    if item.deadline <= now and not item.payload.settled:
+                        self._finish(item.payload, DeadlineExceeded("The model did not answer in time."))
+            self._check_hang(now)
+            if self._restart_at is not None and self._restart_at <= now:
+                self._begin_load(restart=True)
+            if self._stop_at is not None and self._stop_at <= now and self._client is not None:
+                client, self._stop_at = self._client, None
+                self._after(lambda: client.kill("The model was closed."))
+            return self._next_tick()
+
+    def entry(self) -> dict[str, Any]:
+        with self._lock:
+            return self._entry()
+
+    # -- the load's calls ------------------------------------------------------------------------------------------
+    def on_stage(self, run: LoadRun, stage: LoadStage) -> None:
+        with self._exclusive():
+            if run is self._run and self._state is not ModelState.STOPPING:
+                self._set_state(_STAGE_STATES.get(stage, ModelState.STARTING))
+
+    def on_loaded(self, run: LoadRun, loaded: Loaded) -> None:
+        with self._exclusive():
+            if run is not self._run or self._state is ModelState.STOPPING:
+                self._run = None
+                self._client = loaded.client
+                self._reject_tickets(LoadCancelled("The load was cancelled."))
+                self._after(lambda: loaded.client.kill("The model was closed."))
+                if loaded.client.exit is not None:
+                    self._worker_gone(loaded.client.exit)
+                return
+            self._run = None
+            self._loaded = loaded
+            self._client = loaded.client
+            self._max_batch = min(self._max_batch, loaded.max_batch_size)
+            self._was_ready = True
+            self._error = None
+            self._trust = False
+            self._counts.loads += 1
+            self._set_state(ModelState.READY)
+            tickets, self._tickets = self._tickets, []
+            entry = self._entry()
+            for ticket in tickets:
+                self._after(resolve, ticket, entry)
+            if loaded.client.exit is not None:
+                self._worker_gone(loaded.client.exit)
+            else:
+                self._pump()
+
+    def on_load_failed(self, run: LoadRun, error: EngineError, spec: ModelSpec | None, crashed: bool) -> None:
+        with self._exclusive():
+            if run is not self._run:
+                return
+            self._run = None
+            if self._state is ModelState.STOPPING:
+                self._reject_tickets(LoadCancelled("The load was cancelled."))
+                self._finish_unload()
+            elif crashed and self._was_ready:
+                self._restart_or_fail(error)
+            else:
+                self._settle_failed_load(error)
+
+    # -- the worker's calls ----------------------------------------------------------------------------------------
+    def on_worker_message(self, client: WorkerClient, message: Message) -> None:
+        """Raises ProtocolError (which ends the worker) on a message that breaks a rule."""
+        with self._exclusive():
+            if client is not self._client:
+                return
+            if message.type == "done":
+                self._on_done(message)
+            elif message.type == "started":
+                self._batch_of(message).started = True
+            elif message.type == "recalled":
+                self._on_recalled(message)
+            elif message.type == "refined":
+                self._on_refined(message)
+            else:
+                raise ProtocolError(f"unexpected message {message.type!r}")
+
+    def on_worker_exit(self, client: WorkerClient, exit_: Exit) -> None:
+        with self._exclusive():
+            if client is self._client:
+                self._worker_gone(exit_)
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+    def _batch_of(self, message: Message) -> _Batch:
+        number = message.header.get("batch")
+        batch = self._batches.get(number) if isinstance(number, int) else None
+        if batch is None:
+            raise ProtocolError(f"an answer to batch {number!r}, which was not asked")
+        return batch
+
+    def _on_done(self, message: Message) -> None:
+        batch = self._batch_of(message)
+        entries = message.header.get("items")
+        if not isinstance(entries, list):
+            raise ProtocolError("done without items")
+        buffers: Iterator[Any] = iter(message.buffers)
+        answers = [read_answer(entry, buffers) for entry in entries]
+        if sorted(answer.id for answer in answers) != sorted(batch.items):
+            raise ProtocolError("done does not answer what was asked")
+        learnt = message.header.get("max_batch_size")
+        if isinstance(learnt, int) and not isinstance(learnt, bool) and learnt >= 1:
+            self._max_batch = min(self._max_batch, learnt)
+        del self._batches[batch.id]
+        now = self._context.clock()
+        for answer in answers:
+            item = batch.items[answer.id]
+            self._suspects.answered(item.payload.content_hash)
+            self._answer(item, answer, now)
+        self._head_changed(now)
+        if self._state is ModelState.STOPPING:
+            self._stop_if_idle()
+        else:
+            self._pump()
+
+    def _answer(self, item: Waiting[Job], answer: Answer, now: float) -> None:
+        job = item.payload
+        assert self._loaded is not None
+        total_ms = (now - item.admitted_at) * 1000
+        job.run_ms = answer.timing["infer"]
+        job.wait_ms = max(0.0, total_ms - sum(answer.timing.values()))
+        if answer.error is not None:
+            self._finish(job, answer.error)
+            return
+        prediction = answer.prediction(self.id, self._loaded.spec.task, total_ms)
+        if job.settled:
+            return
+        job.settled = True
+        job.state = RequestState.ANSWERED
+        if job.lane.door == "window":
+            self._counts.window += 1
+        else:
+            self._counts.network += 1
+        self._record(job)
+        self._after(resolve, job.future, prediction)
+
+    def _on_recalled(self, message: Message) -> None:
+        batch = self._batch_of(message)
+        if not batch.recalled:
+            raise ProtocolError("recalled what nobody recalled")
+        if message.header.get("ok") is not True:
+            batch.recalled = False
+            batch.started = True
+            return
+        del self._batches[batch.id]
+        live = []
+        for item in batch.items.values():
+            if not item.payload.settled:
+                item.payload.state = RequestState.WAITING
+                live.append(item)
+        if self._state is ModelState.STOPPING:
+            for item in live:
+                self._finish(item.payload, Draining(f"{self.id} is being closed."))
+            self._stop_if_idle()
+            return
+        self._queue.put_back(live)
+        self._pump()
+
+    def _on_refined(self, message: Message) -> None:
+        refinement = self._refinements.pop(str(message.header.get("id")), None)
+        if refinement is None or self._loaded is None:
+            raise ProtocolError("refined what nobody asked")
+        answer = read_answer(message.header, iter(message.buffers))
+        if answer.error is not None:
+            self._after(reject, refinement.future, answer.error)
+            return
+        total_ms = (self._context.clock() - refinement.began) * 1000
+        prediction = answer.prediction(self.id, self._loaded.spec.task, total_ms)
+        self._after(resolve, refinement.future, prediction)
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+    def _pump(self) -> None:
+        """Form batches late: only while the worker has room for one more."""
+        while self._state is ModelState.READY and self._client is not None:
+            if len(self._batches) >= BATCHES_IN_WORKER or any(b.alone for b in self._batches.values()):
+                return
+            items = self._queue.take(self._max_batch)
+            if not items:
+                return
+            live = [item for item in items if not self._turned_away(item.payload)]
+            if not live:
+                continue
+            if live[0].alone and self._batches:
+                self._queue.put_back(live)
+                return
+            self._send(live)
+
+    def _turned_away(self, job: Job) -> bool:
+        """Whether a job taken from the line is not to run: settled meanwhile, or quarantined while it waited."""
+        if self._suspects.is_quarantined(job.content_hash):
+            self._finish(job, _quarantined())
+        return job.settled
+
+    def _send(self, items: list[Waiting[Job]]) -> None:
+        assert self._client is not None
+        now = self._context.clock()
+        batch = _Batch(next(self._batch_ids), {item.id: item for item in items}, now)
+        self._batches[batch.id] = batch
+        for item in items:
+            item.payload.state = RequestState.RUNNING
+        self._client.send(
+            {"type": "batch", "batch": batch.id, "items": [item.payload.message_item() for item in items]},
+            [buffer for item in items for buffer in item.payload.buffers],
+        )
+        self._context.wake(now + self._limits.hang_after_s)
+        self._context.mark_changed()
+
+    def _recall_for(self, item: Waiting[Job]) -> None:
+        """A higher lane displaces a prepared batch that has not started."""
+        if len(self._batches) < BATCHES_IN_WORKER or self._client is None:
+            return
+        batch = next(reversed(self._batches.values()))
+        if batch.started or batch.recalled or batch.alone:
+            return
+        rank = LANES.index(item.lane)
+        if all(LANES.index(other.lane) > rank for other in batch.items.values()):
+            batch.recalled = True
+            self._client.send({"type": "recall", "batch": batch.id})
+
+    # -- ends ------------------------------------------------------------------------------------------------------
+    def _worker_gone(self, exit_: Exit) -> None:
+        """The worker's process ended: everything sent to it is answered now, what waits keeps waiting."""
+        self._client = None
+        batches, self._batches = self._batches, OrderedDict()
+        for batch in batches.values():
+            for item in batch.items.values():
+                self._suspects.died_with(item.payload.content_hash, alone=item.alone, outside=exit_.by_outside_signal)
+                self._finish(
+                    item.payload,
+                    WorkerRestarted("The model's process ended while it had this request. Ask again.", retry_after_s=1),
+                )
+        for refinement in self._refinements.values():
+            self._after(reject, refinement.future, PredictionExpired("This answer is no longer kept. Ask again."))
+        self._refinements.clear()
+        for item in self._queue:
+            item.alone = self._suspects.is_suspect(item.payload.content_hash)
+        log.warning("worker of %s: %s", self.id, exit_.sentence())
+        if self._state is ModelState.STOPPING:
+            self._finish_unload()
+        else:
+            self._restart_or_fail(ModelFailed(exit_.sentence(), details=exit_.last_words))
+
+    def _restart_or_fail(self, cause: EngineError) -> None:
+        now = self._context.clock()
+        pause = self._policy.after_death(now)
+        if pause is None:
+            self._settle_failed_load(
+                ModelFailed(
+                    f"{self.id} stopped {self._limits.restarts + 1} times in a short while and is not started again. "
+                    f"{cause.message}",
+                    details=cause.details,
+                )
+            )
+            return
+        self._counts.restarts += 1
+        self._restart_at = now + pause
+        self._set_state(ModelState.STARTING, cause)
+        self._context.wake(self._restart_at)
+
+    def _begin_load(self, restart: bool = False) -> None:
+        self._restart_at = None
+        self._error = None
+        source = self._loaded.spec if restart and self._loaded is not None else self.source
+        self._run = LoadRun(
+            self._context.load,
+            self,
+            self.id,
+            source,
+            device=self.device_asked,
+            trust=self._trust,
+            runtime=self._runtime,
+            known=self._loaded if restart else None,
+        )
+        self._set_state(ModelState.STARTING)
+        self._after(self._run.start)
+
+    def _settle_failed_load(self, error: EngineError) -> None:
+        """No worker, and none will be started by itself."""
+        waiting_error: EngineError
+        if isinstance(error, LoadCancelled):
+            waiting_error = Loading("The model's load was cancelled.")
+            state = ModelState.FAILED if self._was_ready and not self._offered else ModelState.UNLOADED
+        else:
+            waiting_error = ModelFailed(f"{self.id} could not be loaded. {error.message}")
+            state = ModelState.FAILED
+        self._error = error if state is ModelState.FAILED else None
+        self._trust = False
+        self._turn_away(waiting_error)
+        self._reject_tickets(error)
+        self._set_state(state, error)
+        if not self._offered and not self._was_ready:
+            self._removed = True
+            self._after(self._context.on_removed, self)
+
+    def _finish_unload(self) -> None:
+        self._client = None
+        self._loaded = None
+        self._stop_at = None
+        if not self._removed:
+            self._removed = True
+            self._set_state(ModelState.UNLOADED)
+            self._after(self._context.on_removed, self)
+        unloads, self._unloads = self._unloads, []
+        for future in unloads:
+            self._after(resolve, future, None)
+
+    def _stop_if_idle(self) -> None:
+        if not self._batches and self._client is not None:
+            client = self._client
+            self._after(lambda: client.kill("The model was closed."))
+
+    # -- small parts -----------------------------------------------------------------------------------------------
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        effects: list[Callable[[], Any]] = []
+        try:
+            with self._lock:
+                try:
+                    yield
+                finally:
+                    effects, self._effects = self._effects, []
+        finally:
+            for effect in effects:
+                effect()
+
+    def _after(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call once the lock is released."""
+        self._effects.append(lambda: function(*arguments))
+
+    def _set_state(self, state: ModelState, error: EngineError | None = None) -> None:
+        if state is not self._state or error is not None:
+            self._state = state
+            self._context.load.post(ModelStateChanged(self.id, state, error))
+            self._context.mark_changed()
+
+    def _refusal(self, job: Job) -> EngineError | None:
+        if self._state is ModelState.STOPPING or self._removed:
+            return Draining(f"{self.id} is being closed.")
+        if self._state is ModelState.FAILED:
+            cause = self._error.message if self._error else ""
+            return ModelFailed(f"{self.id} has failed and waits for its owner. {cause}".strip(), retry_after_s=30)
+        if self._suspects.is_quarantined(job.content_hash):
+            return _quarantined()
+        return None
+
+    def _too_late(self) -> EngineError:
+        if self._state is ModelState.READY:
+            return DeadlineExceeded("The model did not answer in time.")
+        return Loading("The model is still loading.", retry_after_s=2)
+
+    def _check_hang(self, now: float) -> None:
+        head = next(iter(self._batches.values()), None)
+        if head is not None and self._client is not None and head.heads_at + self._limits.hang_after_s <= now:
+            client = self._client
+            seconds = self._limits.hang_after_s
+            self._after(lambda: client.kill(f"The model ran longer than {seconds:.0f} s on one batch."))
+
+    def _head_changed(self, now: float) -> None:
+        head = next(iter(self._batches.values()), None)
+        if head is not None:
+            head.heads_at = now
+            self._context.wake(now + self._limits.hang_after_s)
+
+    def _next_tick(self) -> float | None:
+        times = [t for t in (self._queue.next_deadline(), self._restart_at, self._stop_at) if t is not None]
+        for batch in self._batches.values():
+            times += [i.deadline for i in batch.items.values() if not i.payload.settled]
+        head = next(iter(self._batches.values()), None)
+        if head is not None:
+            times.append(head.heads_at + self._limits.hang_after_s)
+        return min(times, default=None)
+
+    def _turn_away(self, error: EngineError) -> None:
+        for item in self._queue.clear():
+            self._finish(item.payload, error)
+
+    def _reject_tickets(self, error: EngineError) -> None:
+        tickets, self._tickets = self._tickets, []
+        for ticket in tickets:
+            self._after(reject, ticket, error)
+
+    def _finish(self, job: Job, error: EngineError) -> None:
+        if job.settled:
+            return
+        job.settled = True
+        job.code = error.code
+        if isinstance(error, DeadlineExceeded | Loading):
+            job.state = RequestState.LATE
+        elif isinstance(error, RequestError | Draining) or error.code in ("busy", "model_failed"):
+            job.state = RequestState.REFUSED
+        else:
+            job.state = RequestState.FAILED
+        self._record(job)
+        self._after(reject, job.future, error)
+
+    def _record(self, job: Job) -> None:
+        record = job.record()
+        self._after(self._context.load.journal.record_request, record)
+        self._context.mark_changed()
+
+    def _on_future_done(self, job: Job, future: Future[Prediction]) -> None:
+        if not future.cancelled():
+            return
+        with self._exclusive():
+            if job.settled:
+                return
+            job.settled = True
+            self._queue.remove(job.id)
+            job.state, job.code = RequestState.GONE, RequestCancelled.code
+            self._record(job)
+
+    def _entry(self) -> dict[str, Any]:
+        loaded, counts = self._loaded, self._counts
+        spec = loaded.spec if loaded else (self.source if isinstance(self.source, ModelSpec) else None)
+        client = self._client
+        return {
+            "id": self.id,
+            "task": spec.task if spec else None,
+            "format": spec.format if spec else None,
+            "runtime": spec.runtime if spec else None,
+            "device": loaded.device if loaded and client else self.device_asked,
+            "state": str(self._state),
+            "loads": counts.loads,
+            "requests": {"window": counts.window, "network": counts.network},
+            "worker_pid": client.pid if client else None,
+            "waiting": len(self._queue),
+            "running": sum(len(b.items) for b in self._batches.values()),
+            "restarts": counts.restarts,
+            "max_batch_size": self._max_batch,
+            "error": {"code": self._error.code, "message": self._error.message} if self._error else None,
+            "offered": self._offered,
+            "path": str(self.source.path if isinstance(self.source, ModelSpec) else self.source),
+            "spec": spec.to_json() if spec else None,
+        }
+
+
+def _quarantined() -> Quarantined:
+    return Quarantined("This input ended the model's process twice and is not run again.")

@@ -1,0 +1,88 @@
+"""How a child is started, and how often it is started again: policy as data.
+
+The command that starts a child is data in the settings. Its environment is an allow-list: no tokens, no proxies, no
+home; its working folder is empty.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from engine.settings import EngineLimits, WorkerSettings
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PASSED_ON = ("PATH", "LANG", "TZ", "SYSTEMROOT", "WINDIR", "COMSPEC", "PATHEXT", "NUMBER_OF_PROCESSORS")
+_PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "LD_LIBRARY_PATH", "DYLD_")
+
+
+def intra_op_threads(asked: int) -> int:
+    """Threads inside one operation: as asked, else one per physical core, eight at most."""
+    if asked > 0:
+        return asked
+    return max(1, min(8, psutil.cpu_count(logical=False) or os.cpu_count() or 1))
+
+
+def child_environment(
+    settings: WorkerSettings, threads: int, home: Path, parent: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """The whole environment of a child. ``home`` is its empty working folder.
+
+    OpenMP is told its threads before the framework is imported, and to sleep while it waits: spinning threads on a busy
+    machine slow a model down tenfold and more (measured, ``docs/decisions/001``).
+    """
+    env = {k: v for k, v in parent.items() if k.upper() in _PASSED_ON or k.upper().startswith(_PASSED_ON_PREFIXES)}
+    env |= {
+        "PYTHONPATH": os.pathsep.join([str(_ROOT), *settings.python_path]),
+        "PYTHONIOENCODING": "utf-8",
+        "HOME": str(home),
+        "USERPROFILE": str(home),
+        "TMPDIR": str(home),
+        "TEMP": str(home),
+        "TMP": str(home),
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "KMP_BLOCKTIME": "0",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "KERAS_BACKEND": "tensorflow",
+        "HF_HUB_OFFLINE": "1",
+    }
+    return env
+
+
+def child_command(settings: WorkerSettings, *arguments: str) -> list[str]:
+    """``python -P -m engine.worker``, or the command of the settings, and ``arguments``."""
+    command = settings.command or [sys.executable, "-P", "-m", "engine.worker"]
+    return [*command, *arguments]
+
+
+@dataclass(slots=True)
+class RestartPolicy:
+    """At most ``limits.restarts`` restarts in ``limits.restart_window_s``, each after a doubled and jittered pause."""
+
+    limits: EngineLimits
+    jitter: float = 0.2
+    _deaths: deque[float] = field(default_factory=deque)
+
+    def after_death(self, now: float) -> float | None:
+        """Seconds to wait before the next start, or None: no more, the model has failed."""
+        while self._deaths and now - self._deaths[0] > self.limits.restart_window_s:
+            self._deaths.popleft()
+        if len(self._deaths) >= self.limits.restarts:
+            return None
+        pause = min(self.limits.backoff_last_s, self.limits.backoff_first_s * 2 ** len(self._deaths))
+        self._deaths.append(now)
+        return float(pause * (1 + random.uniform(-self.jitter, self.jitter)))
+
+    def reset(self) -> None:
+        """Forget earlier deaths: the owner asked to start again."""
+        self._deaths.clear()
