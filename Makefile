@@ -1,0 +1,42 @@
+# Everything here sets itself up: python3 and make are all a machine needs. `make help` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+# A worker that spins while it waits takes the cores from its neighbours; offscreen needs no display.
+TEST_ENV := QT_QPA_PLATFORM=offscreen OMP_WAIT_POLICY=PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup setup-test lint types contracts test test-all screenshots lock
+
+help: ## list the targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+run: ## set up, then open the window on a sample model (no display: serve it and print the URL)
+	@$(PYTHON) packaging/setup_env.py run
+
+setup: ## install what running needs
+	@$(PYTHON) packaging/setup_env.py app
+
+setup-test: ## install what testing needs
+	@$(PYTHON) packaging/setup_env.py test
+
+lint: setup-test ## style: ruff check and ruff format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup-test ## mypy, strict
+	$(BIN)/mypy
+
+contracts: setup-test ## who may import whom: import-linter
+	$(BIN)/lint-imports
+
+test: lint types contracts ## set up, then lint, types, contracts and all tests but the slow ones
+	$(TEST_ENV) $(BIN)/python -m pytest -m "not slow"
+
+test-all: lint types contracts ## the same with every test, however long it takes
+	$(TEST_ENV) $(BIN)/python -m pytest
+
+screenshots: setup-test ## render the window's states in both themes into docs/screenshots
+	$(TEST_ENV) $(BIN)/python packaging/screenshots.py
+
+lock: setup-test ## rewrite constraints.txt from what is installed in .venv
+	$(PYTHON) packaging/setup_env.py lock
