@@ -1,0 +1,104 @@
+"""Where this computer can be reached: interface addresses, URLs for people, and the Host values that name us."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psutil
+
+from embedded_server.access import AccessRules
+from engine.serving_types import ServerUrl
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+THIS_COMPUTER = "this computer"
+WILDCARDS = frozenset({"0.0.0.0", "::", ""})
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceAddress:
+    """An IPv4 address of this computer and the name of the interface that has it."""
+
+    name: str
+    address: str
+
+
+def lan_addresses() -> tuple[InterfaceAddress, ...]:
+    """The IPv4 addresses of every interface that is up, without loopback, in the system's order."""
+    up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
+    return tuple(
+        InterfaceAddress(name, address.address)
+        for name, addresses in psutil.net_if_addrs().items()
+        if name in up
+        for address in addresses
+        if address.family == socket.AF_INET and not ipaddress.ip_address(address.address).is_loopback
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` (a name or an address, IPv6 without brackets) is this computer only."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def url_host(host: str) -> str:
+    """``host`` as it stands in a URL: IPv6 in brackets (RFC 3986 §3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
+def server_urls(host: str, port: int, lan: Iterable[InterfaceAddress]) -> tuple[ServerUrl, ...]:
+    """Every address a person can type. For a wildcard ``host``: each of ``lan``, then this computer."""
+    if host not in WILDCARDS:
+        label = THIS_COMPUTER if is_loopback(host) else next((a.name for a in lan if a.address == host), host)
+        return (ServerUrl(f"http://{url_host(host)}:{port}", label, is_loopback(host)),)
+    own = "[::1]" if host == "::" else "127.0.0.1"
+    urls = [ServerUrl(f"http://{a.address}:{port}", a.name, False) for a in lan if host != "::"]
+    return (*urls, ServerUrl(f"http://{own}:{port}", THIS_COMPUTER, True))
+
+
+def host_rules(names: Iterable[str], port: int, extra: Iterable[str] = ()) -> tuple[frozenset[str], frozenset[str]]:
+    """(allowed Host values, own origins) for ``names`` on ``port``.
+
+    Each name stands with the port; without it only on port 80 (RFC 9110 §4.2.1). An entry of ``extra`` that has a port
+    of its own stands as it is, for a proxy in front.
+    """
+    hosts: set[str] = set()
+    for name in (*names, *extra):
+        name = name.strip().lower()
+        if not name:
+            continue
+        if _has_port(name):
+            hosts.add(name)
+            continue
+        hosts.add(f"{name}:{port}")
+        if port == 80:
+            hosts.add(name)
+    return frozenset(hosts), frozenset(f"http://{host}" for host in hosts)
+
+
+def loopback_rules(port: int, allowed_hosts: Iterable[str] = ()) -> AccessRules:
+    """This computer only, no key."""
+    hosts, origins = host_rules(LOOPBACK_NAMES, port, allowed_hosts)
+    return AccessRules(hosts, origins)
+
+
+def own_names(host: str, lan: Iterable[InterfaceAddress]) -> tuple[str, ...]:
+    """The names a client may put in Host where the server listens on ``host``: never more than loopback's for a
+    loopback host."""
+    if is_loopback(host):
+        return (*LOOPBACK_NAMES, url_host(host))
+    name = socket.gethostname()
+    addresses = tuple(a.address for a in lan)
+    given = () if host in WILDCARDS else (url_host(host),)
+    return (*LOOPBACK_NAMES, *given, *addresses, name, f"{name}.local")
+
+
+def _has_port(name: str) -> bool:
+    head, colon, tail = name.rpartition(":")
+    return bool(colon) and tail.isdecimal() and (head.endswith("]") or ":" not in head)

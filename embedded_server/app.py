@@ -1,0 +1,138 @@
+"""The Flask application: every route answers here, whatever hosts it.
+
+No module-level application, no static folder, no templates, no session. Paths match exactly or not at all: no redirect,
+no merged slash.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import resources
+from typing import cast
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from embedded_server.access import AccessRules
+from embedded_server.addresses import loopback_rules
+from embedded_server.data_plane import DataPlane
+from embedded_server.door import DECISION, REQUEST_ID, Door, DoorMiddleware
+from embedded_server.errors import SECURITY_HEADERS, STATUS, HttpError, door_error, engine_error
+from embedded_server.protocols.native import native_routes
+from engine.errors import Busy, Draining, EngineError
+from engine.ports import EnginePort
+from engine.settings import ServerSettings
+
+log = logging.getLogger(__name__)
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+PAGES: tuple[tuple[str, str, str], ...] = (
+    ("/", "page.html", "text/html; charset=utf-8"),
+    ("/docs", "docs.html", "text/html; charset=utf-8"),
+    ("/page.js", "page.js", "text/javascript; charset=utf-8"),
+    ("/page.css", "page.css", "text/css; charset=utf-8"),
+    ("/icon.svg", "icon.svg", "image/svg+xml"),
+)
+"""Everything that is served from package data: path, file, content type."""
+
+
+def create_app(
+    engine: EnginePort,
+    settings: ServerSettings | None = None,
+    *,
+    rules: AccessRules | None = None,
+    door: Door | None = None,
+) -> Flask:
+    """The application over ``engine``.
+
+    ``rules`` default to this computer on ``settings.port`` without a key. The controller passes its own ``door``
+    instead, which carries the rules, the drain and the counters.
+    """
+    settings = settings or ServerSettings.model_validate({})
+    if door is None:
+        rules = rules or loopback_rules(settings.port, settings.allowed_hosts)
+        door = Door(rules, requests_inside=settings.requests_inside)
+    app = Flask("embedded_server", static_folder=None, template_folder=None)
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
+    app.register_blueprint(native_routes(DataPlane(engine, door), settings.body_bytes))
+    _add_pages(app)
+    _add_error_handlers(app, door)
+    app.after_request(_secure)
+    app.wsgi_app = DoorMiddleware(app.wsgi_app, door)  # type: ignore[method-assign]  # Flask's documented way
+    return app
+
+
+def _add_pages(app: Flask) -> None:
+    folder = resources.files("embedded_server.pages") / "static"
+    for path, name, content_type in PAGES:
+        data = (folder / name).read_bytes()
+
+        def page(data: bytes = data, content_type: str = content_type) -> Response:
+            response = Response(data, content_type=content_type)
+            response.headers["Content-Security-Policy"] = PAGE_POLICY
+            return response
+
+        app.add_url_rule(path, endpoint=f"page:{name}", view_func=page, methods=["GET"])
+
+
+def _add_error_handlers(app: Flask, door: Door) -> None:
+    @app.errorhandler(EngineError)
+    def on_engine_error(error: EngineError) -> Response:
+        answer = engine_error(error)
+        if answer.status >= 500 and answer.code == "internal":
+            log.error("request %s: %s: %s %s", _request_id(), error.code, error, error.details)
+        if isinstance(error, Busy | Draining):
+            _note_refusal(door, error.code)
+        return _error_response(answer)
+
+    @app.errorhandler(HTTPException)
+    def on_http_exception(error: HTTPException) -> Response:
+        response = _error_response(_http_exception(error))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
+
+    @app.errorhandler(Exception)
+    def on_exception(error: Exception) -> Response:
+        log.error("request %s failed", _request_id(), exc_info=error)
+        return _error_response(door_error("internal"))
+
+
+def _http_exception(error: HTTPException) -> HttpError:
+    if error.code == 404:
+        return door_error("model_not_found" if request.path.startswith("/predict/") else "not_found")
+    by_status = {405: "method_not_allowed", 413: "body_too_large", 400: "malformed"}
+    return door_error(by_status.get(error.code or 500, "internal"))
+
+
+def _note_refusal(door: Door, code: str) -> None:
+    # The engine's own refusals are in its own list; these were turned away before it saw them.
+    decision = request.environ[DECISION]
+    size = request.content_length or 0
+    door.refusals.add(_request_id(), code, lane=decision.lane, client=decision.client, path=request.path, size=size)
+
+
+def _error_response(error: HttpError) -> Response:
+    response = Response(error.body(_request_id()), status=error.status, content_type="application/json")
+    for name, value in error.headers:
+        response.headers[name] = value
+    return response
+
+
+def _request_id() -> str:
+    return cast(str, request.environ[REQUEST_ID])
+
+
+def _secure(response: Response) -> Response:
+    for name, value in SECURITY_HEADERS:
+        response.headers.setdefault(name, value)
+    return response
+
+
+__all__ = ["PAGES", "STATUS", "create_app"]

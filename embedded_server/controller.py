@@ -1,0 +1,299 @@
+"""The switch: starts and stops the HTTP server, for the window and headless, and says what state it is in.
+
+STOPPED -> STARTING -> RUNNING -> STOPPING -> STOPPED; a start that fails ends in FAILED, where nothing listens.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from embedded_server.access import AccessRules, KeyDigest
+from embedded_server.addresses import (
+    WILDCARDS,
+    InterfaceAddress,
+    host_rules,
+    is_loopback,
+    lan_addresses,
+    own_names,
+    server_urls,
+    url_host,
+)
+from embedded_server.app import create_app
+from embedded_server.door import Door, Refusals
+from embedded_server.keys import KeyStore, made_key, read_key_file
+from embedded_server.listening import bind_listener
+from embedded_server.notifier import CoalescingNotifier
+from embedded_server.waitress_adapter import HttpServer, adjustments
+from engine.errors import EngineError, ServerStartError
+from engine.ports import EnginePort
+from engine.prediction import Lane
+from engine.serving_types import KeyInfo, ServerPhase, ServerProblem, ServerScope, ServerState
+from engine.settings import ServerSettings
+
+log = logging.getLogger(__name__)
+
+WINDOW_KEY = "window"
+SELF_CHECK_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What ``deskside serve`` asks for. Port 0 picks a free one; ``no_key`` and ``key_file`` exclude each other."""
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    no_key: bool = False
+    key_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.no_key and self.key_file is not None:
+            raise ValueError("no_key and key_file exclude each other")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A start as it was asked for; the same plan again is no second start."""
+
+    scope: ServerScope
+    options: ServeOptions
+    from_window: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """Who needs a key, and which."""
+
+    keys: tuple[KeyDigest, ...] = ()
+    required: bool = False
+    loopback_exempt: bool = True
+    shown: KeyInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    plan: _Plan
+    http: HttpServer
+    door: Door
+
+
+class ServerController:
+    """The embedded server as the window and the command line see it (the shape of ``gui.ports.ServerPort``).
+
+    Thread-safe. ``start``, ``start_at`` and ``stop`` block and wait for each other; the last call decides.
+    """
+
+    def __init__(self, engine: EnginePort, settings: ServerSettings, data_dir: Path) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._keys = KeyStore(data_dir / "keys.json")
+        self._switch = threading.RLock()
+        self._lock = threading.Lock()
+        self._base = ServerState(port=settings.port)
+        self._running: _Running | None = None
+        self._notifier = CoalescingNotifier(lambda: self.state)
+        self._refusals = Refusals(self._notifier.changed)
+
+    @property
+    def state(self) -> ServerState:
+        """The newest state; never blocks."""
+        with self._lock:
+            base, running = self._base, self._running
+        served = running.door.served if running is not None else 0
+        return replace(base, served=served, refusals=self._refusals.newest_first())
+
+    def subscribe(self, listener: Callable[[ServerState], None]) -> Callable[[], None]:
+        """Call ``listener`` (on any thread, at most ten times a second) with each new state; the result ends that."""
+        return self._notifier.subscribe(listener)
+
+    def start(self, scope: ServerScope, port: int) -> ServerState:
+        """Serve this computer or the network, as the window's switch asks; ``OFF`` stops.
+
+        Blocks until the server has answered itself. Raises ServerStartError; nothing listens then.
+        """
+        if scope is ServerScope.OFF:
+            return self.stop()
+        host = "0.0.0.0" if scope is ServerScope.NETWORK else "127.0.0.1"
+        no_key = scope is ServerScope.NETWORK and not self._settings.require_key
+        return self._start(_Plan(scope, ServeOptions(host, port, no_key), True))
+
+    def start_at(self, options: ServeOptions) -> ServerState:
+        """Serve headless. The state has the real port, every URL, and in ``key.secret`` a key that was made.
+
+        Raises ServerStartError (nothing listens then) and SettingsInvalid (the key file cannot be used).
+        """
+        scope = ServerScope.COMPUTER if is_loopback(options.host) else ServerScope.NETWORK
+        return self._start(_Plan(scope, options, False))
+
+    def stop(self) -> ServerState:
+        """Answer everybody, close, return the STOPPED state. Idempotent."""
+        with self._switch:
+            self._stop()
+            self._set(ServerState(port=self._base.port))
+            self._notifier.flush()
+            return self.state
+
+    def renew_key(self) -> KeyInfo:
+        """Make a new network key and end the old one at once. Raises OSError (the key file cannot be written)."""
+        with self._switch:
+            info = self._keys.renew(WINDOW_KEY)
+            running = self._running
+            if running is not None and running.plan.from_window and self._base.key_required:
+                door = running.door
+                door.rules = replace(door.rules, keys=self._keys.digests())
+                self._set(replace(self._base, key=info))
+            return info
+
+    # -- under the switch's lock -------------------------------------------------------------------------------------
+    def _start(self, plan: _Plan) -> ServerState:
+        with self._switch:
+            if self._running is not None and self._running.plan == plan and self._base.phase is ServerPhase.RUNNING:
+                return self.state
+            self._stop()
+            self._set(ServerState(ServerPhase.STARTING, plan.scope, plan.options.port))
+            try:
+                running, state = self._serve(plan)
+            except EngineError as error:
+                free_port = error.free_port if isinstance(error, ServerStartError) else None
+                problem = ServerProblem(error.code, error.message, plan.options.port, free_port)
+                self._set(ServerState(ServerPhase.FAILED, ServerScope.OFF, plan.options.port, problem=problem))
+                raise
+            except BaseException:
+                self._set(ServerState(port=plan.options.port))
+                raise
+            self._set(state, running)
+            return self.state
+
+    def _stop(self) -> None:
+        running = self._running
+        if running is None:
+            return
+        self._set(replace(self._base, phase=ServerPhase.STOPPING), running)
+        _close(running, self._settings.drain_s)
+        with self._lock:
+            self._running = None
+
+    def _serve(self, plan: _Plan) -> tuple[_Running, ServerState]:
+        host = plan.options.host
+        listener = bind_listener(host, plan.options.port)
+        running: _Running | None = None
+        try:
+            port = int(listener.getsockname()[1])
+            lan = lan_addresses()
+            access = self._access(plan)
+            running = self._host(plan, listener, _rules(host, port, lan, access, self._settings))
+            running.http.start()
+            _check_answers(host, port)
+        except BaseException as error:
+            if running is None:
+                listener.close()
+            else:
+                _close(running, 0.0)
+            if isinstance(error, RuntimeError):
+                raise ServerStartError(
+                    "The server could not start its threads.", code="server_self_check", details=str(error)
+                ) from error
+            raise
+        state = ServerState(
+            ServerPhase.RUNNING, plan.scope, port, server_urls(host, port, lan), access.shown, access.required
+        )
+        return running, state
+
+    def _host(self, plan: _Plan, listener: socket.socket, rules: AccessRules) -> _Running:
+        settings = self._settings
+        door = Door(
+            rules,
+            requests_inside=settings.requests_inside,
+            refusals=self._refusals,
+            changed=self._notifier.changed,
+        )
+        http_server = HttpServer(
+            create_app(self._engine, settings, door=door),
+            listener,
+            adjustments(settings),
+            connections=settings.connections,
+            connections_per_address=settings.connections_per_address,
+            on_refused=self._on_refused,
+            on_death=self._on_death,
+        )
+        return _Running(plan, http_server, door)
+
+    def _access(self, plan: _Plan) -> _Access:
+        options = plan.options
+        if options.key_file is not None:
+            info, keys = read_key_file(options.key_file)
+            return _Access(keys, required=True, loopback_exempt=False, shown=info)
+        if is_loopback(options.host) or options.no_key:
+            return _Access()
+        if not plan.from_window:
+            info, key = made_key("serve")
+            return _Access((key,), required=True, shown=info)
+        try:
+            shown = self._keys.info(WINDOW_KEY) or self._keys.renew(WINDOW_KEY)
+            return _Access(self._keys.digests(), required=True, shown=shown)
+        except OSError as error:
+            raise ServerStartError(
+                "The network key cannot be kept: its file cannot be read or written.",
+                code="permission_denied",
+                port=options.port,
+                details=str(error),
+            ) from error
+
+    # -- reports -----------------------------------------------------------------------------------------------------
+    def _set(self, state: ServerState, running: _Running | None = None) -> None:
+        with self._lock:
+            self._base = state
+            if running is not None:
+                self._running = running
+        self._notifier.changed()
+
+    def _on_refused(self, request_id: str, code: str, lane: Lane, client: str) -> None:
+        self._refusals.add(request_id, code, lane=lane, client=client)
+
+    def _on_death(self) -> None:
+        message = "The server ended by an error of its own. Switch it on again."
+        port = self._base.port
+        problem = ServerProblem("internal", message, port)
+        self._set(ServerState(ServerPhase.FAILED, ServerScope.OFF, port, problem=problem))
+
+
+def _rules(
+    host: str, port: int, lan: tuple[InterfaceAddress, ...], access: _Access, settings: ServerSettings
+) -> AccessRules:
+    hosts, origins = host_rules(own_names(host, lan), port, settings.allowed_hosts)
+    return AccessRules(hosts, origins, access.keys, access.required, access.loopback_exempt)
+
+
+def _close(running: _Running, drain_s: float) -> None:
+    door = running.door
+
+    def expire() -> None:
+        door.expired = True
+
+    door.draining = True
+    running.http.stop(drain_s, expire)
+
+
+def _check_answers(host: str, port: int) -> None:
+    """Ask the server for its health over the network. Raises ServerStartError (``server_self_check``)."""
+    target = ("::1" if host == "::" else "127.0.0.1") if host in WILDCARDS else host
+    connection = http.client.HTTPConnection(target, port, timeout=SELF_CHECK_S)
+    try:
+        headers = {"Host": f"{url_host(target)}:{port}", "Connection": "close"}
+        connection.request("GET", "/health/live", headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        failure = "" if answer.status == 200 else f"status {answer.status}"
+    except (OSError, http.client.HTTPException) as error:
+        failure = str(error) or type(error).__name__
+    finally:
+        connection.close()
+    if failure:
+        raise ServerStartError(
+            "The server was started but did not answer itself.", code="server_self_check", port=port, details=failure
+        )

@@ -1,0 +1,202 @@
+"""The door in front of every route: the head check, the drain, the count of requests inside, and what was turned away.
+
+One :class:`Door` belongs to one running server; :class:`DoorMiddleware` puts it in front of a WSGI application.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from embedded_server.access import AccessRules, BadKeyLog, Decision, check_head, normal_peer, target_path
+from embedded_server.errors import SECURITY_HEADERS, HttpError, door_error
+from engine.errors import Busy, Draining
+from engine.prediction import Lane
+from engine.serving_types import RequestRecord, RequestState
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = "deskside.request_id"
+DECISION = "deskside.decision"
+REFUSALS = 100
+
+_MODEL_PATH = re.compile(r"/predict/([a-z0-9][a-z0-9._-]{0,63})")
+_REASONS = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    413: "Content Too Large",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+}
+
+
+def new_request_id() -> str:
+    """16 hexadecimal digits; names one request in the answer and in the log."""
+    return secrets.token_hex(8)
+
+
+def status_line(status: int) -> str:
+    return f"{status} {_REASONS[status]}"
+
+
+def json_headers(error: HttpError, body: bytes) -> list[tuple[str, str]]:
+    """All headers of an error answer."""
+    return [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        *SECURITY_HEADERS,
+        *error.headers,
+    ]
+
+
+class Refusals:
+    """The last :data:`REFUSALS` requests that were turned away, newest first. Thread-safe."""
+
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        self._lock = threading.Lock()
+        self._records: deque[RequestRecord] = deque(maxlen=REFUSALS)
+        self._changed = changed
+
+    def add(self, request_id: str, code: str, *, lane: Lane, client: str, path: str = "", size: int = 0) -> None:
+        model = match[1] if (match := _MODEL_PATH.fullmatch(path)) else ""
+        record = RequestRecord(request_id, time.time(), str(lane), client, model, RequestState.REFUSED, size, code=code)
+        with self._lock:
+            self._records.appendleft(record)
+        self._changed()
+
+    def newest_first(self) -> tuple[RequestRecord, ...]:
+        with self._lock:
+            return tuple(self._records)
+
+
+class Door:
+    """What one running server lets in. ``rules`` may be replaced while it runs; everything is thread-safe.
+
+    ``draining`` turns new requests away; ``expired`` ends those still waiting for the engine.
+    """
+
+    def __init__(
+        self,
+        rules: AccessRules,
+        *,
+        requests_inside: int = 256,
+        refusals: Refusals | None = None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.bad_keys = BadKeyLog()
+        self.refusals = refusals or Refusals()
+        self.draining = False
+        self.expired = False
+        self._changed = changed
+        self._limit = requests_inside
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._served = 0
+        self._rules = rules
+
+    @property
+    def rules(self) -> AccessRules:
+        return replace(self._rules, blocked=self.bad_keys)
+
+    @rules.setter
+    def rules(self, rules: AccessRules) -> None:
+        self._rules = rules
+
+    @property
+    def served(self) -> int:
+        """Predictions answered over HTTP."""
+        return self._served
+
+    @property
+    def inside(self) -> int:
+        return self._inside
+
+    @contextmanager
+    def request_inside(self) -> Iterator[None]:
+        """Count one request as inside the engine. Raises Busy at once where the house is full."""
+        with self._lock:
+            if self._inside >= self._limit:
+                raise Busy("The server has as many requests as it takes. Ask again shortly.")
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+
+    def count_served(self) -> None:
+        with self._lock:
+            self._served += 1
+        self._changed()
+
+    def drain_error(self) -> Draining:
+        return Draining("The server is being switched off.")
+
+
+class DoorMiddleware:
+    """WSGI: asks the door before the application sees the request. The body is not read here."""
+
+    def __init__(self, app: WSGIApplication, door: Door) -> None:
+        self._app = app
+        self._door = door
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request_id = environ[REQUEST_ID] = new_request_id()
+        path = target_path(request_target(environ))
+        peer = environ.get("REMOTE_ADDR", "")
+        decision = check_head(
+            environ["REQUEST_METHOD"], request_target(environ), request_headers(environ), peer, self._door.rules
+        )
+        environ[DECISION] = decision
+        if decision.allowed and not self._door.draining:
+            return self._app(environ, start_response)
+        if decision.allowed:
+            error, reason = door_error("draining"), "draining"
+        else:
+            error, reason = self._refusal(decision, peer), decision.reason
+        size = int(length) if (length := environ.get("CONTENT_LENGTH", "")).isdecimal() else 0
+        if error.status != 404:
+            self._door.refusals.add(
+                request_id, reason, lane=decision.lane, client=decision.client, path=path, size=size
+            )
+        body = error.body(request_id)
+        start_response(status_line(error.status), json_headers(error, body))
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+
+    def _refusal(self, decision: Decision, peer: str) -> HttpError:
+        if decision.reason == "key_invalid" and decision.lane is Lane.LAN:
+            self._door.bad_keys.add(normal_peer(peer))
+        retry_after_s = 60.0 if decision.status == 429 else None
+        return door_error(decision.code, status=decision.status, retry_after_s=retry_after_s)
+
+
+def request_target(environ: WSGIEnvironment) -> str:
+    """The request target as sent. Hosts name it differently; where none does, the decoded path stands in for it."""
+    for name in ("REQUEST_URI", "RAW_URI"):
+        if isinstance(target := environ.get(name), str) and target:
+            prefix = environ.get("SCRIPT_NAME", "")
+            return target.removeprefix(prefix) if prefix else target
+    return str(environ.get("PATH_INFO", ""))
+
+
+def request_headers(environ: WSGIEnvironment) -> Iterator[tuple[str, str]]:
+    """The request's headers as (name, value), names in lower case."""
+    for key, value in environ.items():
+        if key.startswith("HTTP_") and isinstance(value, str):
+            yield key[5:].lower().replace("_", "-"), value

@@ -1,0 +1,163 @@
+"""Deskside's own routes (``contract.md``, "HTTP, native routes"): health, models, predict.
+
+Bodies are handed on as they came: nothing is decoded in the application's process.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, request
+
+from embedded_server.access import Decision
+from embedded_server.data_plane import DataPlane
+from embedded_server.door import DECISION
+from engine.errors import (
+    InputTooLarge,
+    Loading,
+    Malformed,
+    ModelFailed,
+    ModelNotFound,
+    UnsupportedMediaType,
+    UnusableInput,
+)
+from engine.events import ModelState
+from engine.prediction import Lane, PredictRequest
+
+MODEL_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+DEFAULT_TIMEOUT_MS = 30_000
+LONGEST_TIMEOUT_MS = 60_000
+MOST_TOP_K = 100_000
+
+_PUBLIC_FIELDS = ("id", "task", "format", "runtime", "device", "state", "loads", "requests")
+_CANNOT_ANSWER = frozenset(
+    {ModelState.STARTING, ModelState.LOADING, ModelState.WARMING, ModelState.STOPPING, ModelState.FAILED}
+)
+_CHUNK = 1 << 20
+
+
+def native_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
+    """The blueprint of the native routes over ``plane``; bodies of at most ``body_bytes`` bytes."""
+    routes = Blueprint("native", __name__)
+
+    @routes.get("/health/live")
+    def live() -> Response:
+        return json_response({"live": True})
+
+    @routes.get("/health/ready")
+    def ready() -> Response:
+        check_ready(plane.engine.stats()["models"])
+        return json_response({"ready": True})
+
+    @routes.get("/models")
+    def models() -> Response:
+        entries = plane.engine.stats()["models"]
+        return json_response({"models": [public_entry(entry, caller().lane) for entry in entries]})
+
+    @routes.post("/predict/<model>")
+    def predict(model: str) -> Response:
+        if MODEL_ID.fullmatch(model) is None:
+            raise ModelNotFound("No such model is open.")
+        question = PredictRequest(
+            model=model,
+            data=read_body(body_bytes),
+            content_type=request.headers.get("Content-Type") or None,
+            params=query_params(),
+            lane=caller().lane,
+            client=caller().client,
+            timeout_s=timeout_ms(request.headers.get(TIMEOUT_HEADER)) / 1000,
+        )
+        gone = request.environ.get("waitress.client_disconnected", lambda: False)
+        return json_response(plane.ask(question, gone).to_json())
+
+    return routes
+
+
+def json_response(value: Any) -> Response:
+    data = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(data, content_type="application/json")
+
+
+def caller() -> Decision:
+    """Who asks, as the door found it."""
+    decision = request.environ[DECISION]
+    if not isinstance(decision, Decision):
+        raise TypeError("the door has not seen this request")
+    return decision
+
+
+def public_entry(entry: dict[str, Any], lane: Lane) -> dict[str, Any]:
+    """A model as ``GET /models`` shows it: no path, no error text; the worker's process id on this computer only."""
+    shown = {name: entry[name] for name in _PUBLIC_FIELDS}
+    if lane is Lane.LOOPBACK:
+        shown["worker_pid"] = entry["worker_pid"]
+    return shown
+
+
+def check_ready(entries: list[dict[str, Any]]) -> None:
+    """Raise Loading or ModelFailed where an offered model cannot answer. One that is not loaded yet can."""
+    waiting = [entry for entry in entries if entry["offered"] and entry["state"] in _CANNOT_ANSWER]
+    if any(entry["state"] == ModelState.FAILED for entry in waiting):
+        raise ModelFailed("A model could not be started.")
+    if waiting:
+        raise Loading("A model is still loading.")
+
+
+def timeout_ms(header: str | None) -> int:
+    """The request's deadline in milliseconds. Raises Malformed unless it is a whole number from 1 to 60000."""
+    if header is None:
+        return DEFAULT_TIMEOUT_MS
+    if re.fullmatch(r"[0-9]{1,5}", header) and 1 <= int(header) <= LONGEST_TIMEOUT_MS:
+        return int(header)
+    raise Malformed(f"{TIMEOUT_HEADER} must be a whole number of milliseconds from 1 to {LONGEST_TIMEOUT_MS}.")
+
+
+def query_params() -> dict[str, Any]:
+    """``top_k`` (int) and ``threshold`` (0..1) of the query, where given. Raises Malformed."""
+    params: dict[str, Any] = {}
+    if (text := request.args.get("top_k")) is not None:
+        if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MOST_TOP_K:
+            raise Malformed(f"top_k must be a whole number from 1 to {MOST_TOP_K}.")
+        params["top_k"] = int(text)
+    if (text := request.args.get("threshold")) is not None:
+        try:
+            threshold = float(text)
+        except ValueError:
+            threshold = math.nan
+        if not 0.0 <= threshold <= 1.0:
+            raise Malformed("threshold must be a number from 0 to 1.")
+        params["threshold"] = threshold
+    return params
+
+
+def read_body(limit: int) -> bytes:
+    """The whole body. Raises InputTooLarge (``body_too_large``), Malformed (cut short), UnsupportedMediaType
+    (compressed), UnusableInput (empty)."""
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("Compressed bodies are not taken: send it without Content-Encoding.")
+    length = request.content_length
+    too_large = InputTooLarge(f"The body is larger than {limit} bytes.", code="body_too_large")
+    if length is not None and length > limit:
+        raise too_large
+    if length is None and not request.environ.get("wsgi.input_terminated"):
+        length = 0
+    stream = request.environ["wsgi.input"]
+    most = limit + 1 if length is None else length
+    parts: list[bytes] = []
+    received = 0
+    while received < most and (
+        part := stream.read(min(_CHUNK, most - received) if length is None else most - received)
+    ):
+        parts.append(part)
+        received += len(part)
+    if received > limit:
+        raise too_large
+    if length is not None and received < length:
+        raise Malformed("The body ended before its Content-Length.")
+    if not received:
+        raise UnusableInput("The request has no body.", code="nothing_to_predict")
+    return parts[0] if len(parts) == 1 else b"".join(parts)

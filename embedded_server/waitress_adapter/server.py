@@ -1,0 +1,236 @@
+"""waitress on a socket of ours, with a stop that answers everybody first.
+
+The stop, each step on waitress's own loop: the listener takes in who already knocked and closes; running requests
+finish, new ones on open connections are answered (the door says 503) and their connections close; connections that fall
+silent are closed; then the task threads end, and only then the loop and its trigger, so that no thread writes to a
+descriptor that means something else by now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher
+
+from embedded_server.door import json_headers, new_request_id, status_line
+from embedded_server.errors import door_error
+from embedded_server.waitress_adapter.channel import Channel, peer_lane
+from engine.prediction import Lane
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.02
+LAST_ANSWERS_S = 3.0
+"""After the drain ran out: how long the answers saying so may take to be written."""
+JOIN_S = 5.0
+
+OnRefused = Callable[[str, str, Lane, str], None]
+"""Called with request id, code, lane and address of what was refused before the application saw it."""
+
+
+class JoinedDispatcher(ThreadedTaskDispatcher):
+    """waitress's thread pool whose threads can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool: list[threading.Thread] = []
+
+    def start_new_thread(self, target: Callable[[int], Any], thread_no: int) -> None:
+        thread = threading.Thread(target=target, name=f"waitress-{thread_no}", args=(thread_no,), daemon=True)
+        self.pool.append(thread)
+        thread.start()
+
+    def stop(self, timeout_s: float) -> int:
+        """End the threads once their tasks are done; the result is how many still run."""
+        self.set_thread_count(0)
+        deadline = time.monotonic() + timeout_s
+        for thread in self.pool:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return sum(thread.is_alive() for thread in self.pool)
+
+
+class DrainableServer(TcpWSGIServer):
+    """waitress's server over a listening socket of ours, with connection caps that answer and a way to wind down."""
+
+    active_channels: dict[int, Channel]  # type: ignore[assignment]  # the stub names one channel
+    _map: Any
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        listener: socket.socket,
+        adj: Adjustments,
+        dispatcher: ThreadedTaskDispatcher,
+        *,
+        connections: int,
+        connections_per_address: int,
+        on_refused: OnRefused,
+    ) -> None:
+        self.draining = False
+        self._connections = connections
+        self._per_address = connections_per_address
+        self._on_refused = on_refused
+        sockinfo = (listener.family, listener.type, listener.proto, listener.getsockname())
+        super().__init__(app, {}, True, listener, dispatcher=dispatcher, adj=adj, sockinfo=sockinfo, bind_socket=False)
+        self.channel_class = self._open_channel  # type: ignore[assignment]  # called like the class
+
+    def set_reuse_addr(self) -> None:
+        """Nothing: the socket came bound. waitress would set SO_REUSEADDR, which on Windows shares the port."""
+
+    def refused(self, request_id: str, code: str, peer: str) -> None:
+        self._on_refused(request_id, code, peer_lane(peer), peer)
+
+    def _open_channel(
+        self, server: DrainableServer, conn: socket.socket, addr: Any, adj: Adjustments, map: Any = None
+    ) -> Channel | None:
+        channels = list(self.active_channels.values())
+        lan = peer_lane(str(addr[0])) is Lane.LAN
+        full = len(channels) >= self._connections
+        if full or (lan and sum(channel.addr[0] == addr[0] for channel in channels) >= self._per_address):
+            self._turn_away(conn, str(addr[0]))
+            return None
+        return Channel(server, conn, addr, adj, map=map)
+
+    def _turn_away(self, conn: socket.socket, peer: str) -> None:
+        answer, request_id = door_error("busy"), new_request_id()
+        body = answer.body(request_id)
+        headers = [*json_headers(answer, body), ("Connection", "close")]
+        lines = [f"HTTP/1.1 {status_line(answer.status)}", *(f"{name}: {value}" for name, value in headers)]
+        with conn, contextlib.suppress(OSError):  # who left again needs no answer
+            conn.setblocking(False)
+            conn.send("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+            conn.shutdown(socket.SHUT_WR)
+        self.refused(request_id, answer.code, peer)
+
+    # -- on the loop's thread ---------------------------------------------------------------------------------------
+    def stop_accepting(self) -> None:
+        """Take in the connections that wait in the backlog, then close the listener. The trigger stays."""
+        with contextlib.suppress(OSError):
+            while (accepted := self.accept()) is not None:
+                conn, addr = accepted
+                self.set_socket_options(conn)
+                self._open_channel(self, conn, addr, self.adj, map=self._map)
+        wasyncore.dispatcher.close(self)
+
+    def close_quiet(self) -> None:
+        """While nobody is owed an answer: close every connection that has nothing to say."""
+        now = time.time()
+        channels = list(self.active_channels.values())
+        if any(channel.is_busy(now) for channel in channels):
+            return
+        for channel in channels:
+            if not channel.has_unread():
+                channel.handle_close()
+
+    def close_channels(self) -> None:
+        for channel in list(self.active_channels.values()):
+            channel.handle_close()
+
+    def close_loop(self) -> None:
+        """Close what is left, the trigger too, which ends the loop."""
+        self.pull_trigger = lambda: None  # type: ignore[method-assign]  # its descriptor is about to mean nothing
+        wasyncore.close_all(self._map)
+
+
+class HttpServer:
+    """A WSGI application served on ``listener`` (bound and listening; owned from here on) by named threads.
+
+    ``on_death`` is called on the loop's thread where the loop ends by an error of its own.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        listener: socket.socket,
+        limits: dict[str, Any],
+        *,
+        connections: int,
+        connections_per_address: int,
+        on_refused: OnRefused,
+        on_death: Callable[[], None],
+    ) -> None:
+        adj = Adjustments(sockets=[listener], **limits)
+        self._dispatcher = JoinedDispatcher()
+        self._server = DrainableServer(
+            app,
+            listener,
+            adj,
+            self._dispatcher,
+            connections=connections,
+            connections_per_address=connections_per_address,
+            on_refused=on_refused,
+        )
+        self._on_death = on_death
+        self._thread = threading.Thread(target=self._run, name="server-loop", daemon=True)
+
+    def start(self) -> None:
+        """Raises RuntimeError where the system gives no more threads."""
+        self._dispatcher.set_thread_count(self._server.adj.threads)
+        self._thread.start()
+
+    def stop(self, drain_s: float, on_expired: Callable[[], None]) -> bool:
+        """Answer everybody, then close. Blocks at most ``drain_s`` seconds and a few more.
+
+        ``on_expired`` is called when ``drain_s`` is over: whoever still waits must then be answered at once. The result
+        is whether every thread has ended.
+        """
+        self._server.draining = True
+        self._on_loop(self._server.stop_accepting)
+        soft = time.monotonic() + drain_s
+        while self._thread.is_alive() and time.monotonic() < soft + LAST_ANSWERS_S:
+            if time.monotonic() >= soft:
+                on_expired()
+            self._on_loop(self._server.close_quiet)
+            if not self._server.active_channels:
+                break
+            time.sleep(TICK_S)
+        on_expired()
+        self._on_loop(self._server.close_channels)
+        stuck = self._dispatcher.stop(LAST_ANSWERS_S)
+        self._on_loop(self._server.close_loop)
+        if self._thread.ident is not None:
+            self._thread.join(JOIN_S)
+        if stuck or self._thread.is_alive():
+            log.error("the server stopped with %d task thread(s) still running", stuck)
+            return False
+        return True
+
+    def _on_loop(self, call: Callable[[], None]) -> None:
+        """Run ``call`` on the loop's thread and wait for it; here, where that thread does not run."""
+        if not self._thread.is_alive():
+            call()
+            return
+        done = threading.Event()
+
+        def thunk() -> None:
+            try:
+                call()
+            finally:
+                done.set()
+
+        trigger: Any = self._server.trigger
+        trigger.pull_trigger(thunk)
+        while not done.wait(TICK_S) and self._thread.is_alive():
+            continue
+
+    def _run(self) -> None:
+        server: Any = self._server
+        try:
+            wasyncore.loop(
+                timeout=server.adj.asyncore_loop_timeout, use_poll=server.adj.asyncore_use_poll, map=server._map
+            )
+        except Exception:
+            log.exception("the server's loop ended by an error")
+            self._on_death()
