@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from typing import NoReturn
 
 from engine.worker.channel import Channel
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> NoReturn:
     channel = Channel.from_standard_streams()
+    # Standard error: the parent keeps its last lines for "Details".
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if "--inspect" in arguments:
         from engine.worker.inspector import Inspector
 
-        return Inspector(channel).run()
-    from engine.worker.loop import WorkerLoop
+        sys.exit(Inspector(channel).run())
+    from engine.worker.loop import WorkerLoop, leave_process
 
-    return WorkerLoop(channel).run()
+    # Threads may be deep inside a framework: the interpreter's own way out would wait for them, or pull it from
+    # under them.
+    leave_process(WorkerLoop(channel).run())
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -1,0 +1,24 @@
+"""The runtimes by name. A runtime's module is imported when a model asks for it, its framework when it loads."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from engine.errors import LoadFailed
+from engine.worker.runtimes.base import Runtime
+
+_RUNTIMES = {
+    "keras": ("engine.worker.runtimes.keras", "KerasRuntime"),
+    "saved_model": ("engine.worker.runtimes.saved_model", "SavedModelRuntime"),
+    "torchscript": ("engine.worker.runtimes.torchscript", "TorchScriptRuntime"),
+    "fake": ("engine.worker.runtimes.fake", "FakeRuntime"),
+}
+
+
+def create_runtime(name: str) -> Runtime:
+    """A runtime that has loaded nothing yet. Raises LoadFailed for a name that is none of ours."""
+    if name not in _RUNTIMES:
+        raise LoadFailed(f"There is no runtime named {name!r}; there are {', '.join(sorted(_RUNTIMES))}.")
+    module, attribute = _RUNTIMES[name]
+    runtime: Runtime = getattr(import_module(module), attribute)()
+    return runtime

@@ -1,0 +1,178 @@
+"""Running decoded work on the model: rows of several requests in one call, and what happens when a call fails.
+
+Rows with equal dtypes and shapes run together, at most ``max_rows`` of them. A call that raises is tried again item by
+item, then row by row, once: so a poison row fails alone. Out of device memory halves ``max_rows`` and remembers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import DeviceOutOfMemory, EngineError, UnusableInput
+from engine.worker.runtimes.base import FailureKind, Runtime
+from engine.worker.tasks.base import Arrays
+from engine.worker.work import Block, Work
+
+log = logging.getLogger(__name__)
+
+
+class DeviceLost(Exception):
+    """The runtime can run nothing any more; only a new process helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Rows ``first`` to ``last`` (not included) of a block."""
+
+    block: Block
+    first: int
+    last: int
+
+    @property
+    def rows(self) -> int:
+        return self.last - self.first
+
+    @property
+    def is_whole_block(self) -> bool:
+        return self.rows == self.block.rows
+
+    def arrays(self) -> Arrays:
+        if self.is_whole_block:
+            return self.block.arrays
+        return {name: a[self.first : self.last] for name, a in self.block.arrays.items()}
+
+    def fail(self, error: EngineError) -> None:
+        for row in range(self.first, self.last):
+            self.block.row_errors[row] = error
+
+
+class Executor:
+    """Runs work on one loaded model. Used by the executing thread alone.
+
+    ``fixed_rows``: the model's first dimension where it is a constant; calls are filled up to it by repeating a row,
+    and what those rows answer is dropped.
+    """
+
+    def __init__(self, runtime: Runtime, signature: str, max_rows: int, fixed_rows: int | None = None) -> None:
+        self._runtime = runtime
+        self._signature = signature
+        self._fixed_rows = fixed_rows
+        self.max_rows = fixed_rows or max_rows
+
+    def execute(self, works: Iterable[Work]) -> None:
+        """Run every block of ``works``; outputs and errors are left in the blocks. Raises DeviceLost."""
+        groups: dict[tuple[Any, ...], list[Block]] = {}
+        for work in works:
+            for block in work.blocks:
+                groups.setdefault(block.key(), []).append(block)
+        for blocks in groups.values():
+            self._run_all([_Piece(block, 0, block.rows) for block in blocks])
+
+    def _run_all(self, pieces: list[_Piece]) -> None:
+        """Run ``pieces`` in calls of at most ``max_rows`` rows. The limit may fall while they run."""
+        waiting = pieces[::-1]
+        while waiting:
+            call: list[_Piece] = []
+            room = self.max_rows
+            while waiting and room:
+                piece = waiting.pop()
+                if piece.rows > room and not piece.block.whole:
+                    waiting.append(_Piece(piece.block, piece.first + room, piece.last))
+                    piece = _Piece(piece.block, piece.first, piece.first + room)
+                call.append(piece)
+                room = max(0, room - piece.rows)
+            self._run_call(call)
+
+    def _run_call(self, pieces: list[_Piece]) -> None:
+        try:
+            self._infer(pieces)
+        except _RowsNotKept as error:
+            if len(pieces) > 1:
+                for piece in pieces:
+                    self._run_call([piece])
+            else:
+                pieces[0].fail(error.answer)
+        except Exception as error:  # noqa: BLE001  # what a model may raise is not bounded; every kind is answered
+            self._recover(pieces, error)
+
+    def _recover(self, pieces: list[_Piece], error: Exception) -> None:
+        kind = self._runtime.failure(error)
+        rows = sum(piece.rows for piece in pieces)
+        log.warning("a call of %d rows failed (%s)", rows, kind.value, exc_info=error)
+        if kind is FailureKind.DEVICE_LOST:
+            raise DeviceLost(str(error)) from error
+        if kind is FailureKind.OUT_OF_MEMORY:
+            if rows > 1 and self._fixed_rows is None and not pieces[0].block.whole:
+                self.max_rows = max(1, min(self.max_rows, rows) // 2)
+                self._run_all(pieces)
+                return
+            for piece in pieces:
+                piece.fail(DeviceOutOfMemory("The device has not enough memory for this input.", details=str(error)))
+            return
+        if len(pieces) > 1:
+            for piece in pieces:
+                self._run_call([piece])
+        elif rows > 1 and pieces[0].block.row_by_row:
+            piece = pieces[0]
+            for row in range(piece.first, piece.last):
+                self._run_call([_Piece(piece.block, row, row + 1)])
+        else:
+            answer = UnusableInput(
+                f"The model failed on this input with {type(error).__name__}.", code="model_error", details=str(error)
+            )
+            pieces[0].fail(answer)
+
+    def _infer(self, pieces: list[_Piece]) -> None:
+        """One call of the model; its outputs are shared out among the pieces."""
+        batch = pieces[0].arrays()
+        if len(pieces) > 1:
+            parts = [piece.arrays() for piece in pieces]
+            batch = {name: np.concatenate([part[name] for part in parts]) for name in batch}
+        rows = sum(piece.rows for piece in pieces)
+        if self._fixed_rows is not None and not pieces[0].block.whole:
+            batch = {name: _fill(array, self._fixed_rows) for name, array in batch.items()}
+        begun = time.perf_counter()
+        try:
+            outputs = self._runtime.run(batch, self._signature)
+        finally:
+            spent = round((time.perf_counter() - begun) * 1000.0, 3)
+            for piece in pieces:
+                piece.block.infer_ms += spent
+        if pieces[0].block.whole:
+            pieces[0].block.parts[0] = outputs
+            return
+        answered = len(next(iter(batch.values())))
+        for name, array in outputs.items():
+            if array.ndim == 0 or len(array) != answered:
+                if len(pieces) == 1 and pieces[0].is_whole_block and not pieces[0].block.row_by_row:
+                    pieces[0].block.whole = True
+                    pieces[0].block.parts[0] = outputs
+                    return
+                raise _RowsNotKept(name, array.shape, answered)
+        offset = 0
+        for piece in pieces:
+            part = {name: a[offset : offset + piece.rows] for name, a in outputs.items()}
+            piece.block.parts[piece.first] = part if rows == piece.rows else {n: a.copy() for n, a in part.items()}
+            offset += piece.rows
+
+
+class _RowsNotKept(Exception):
+    """An output has not one row for each row of input, so nobody can say which rows are whose."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], rows: int) -> None:
+        super().__init__(name)
+        self.answer = UnusableInput(
+            f"The model's output {name!r} has shape {list(shape)} for {rows} rows of input.", code="model_error"
+        )
+
+
+def _fill(array: NDArray[Any], rows: int) -> NDArray[Any]:
+    missing = rows - len(array)
+    return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])

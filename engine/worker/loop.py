@@ -1,0 +1,292 @@
+"""One model's process: receives messages, decodes, executes, answers. The protocol is in :mod:`engine.protocol`.
+
+Threads: the receiving one (the caller of :meth:`WorkerLoop.run`) never waits for work, so the channel is always
+drained; one decodes, one executes, so that a batch computes while the next is decoded; one refines, so that a slider
+does not wait for a batch. The model is loaded by the executing thread: a framework's thread settings hold for the
+thread that makes them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Protocol
+
+from engine.errors import EngineError, InputTooLarge, InternalError
+from engine.events import LoadStage
+from engine.model_spec import ModelSpec
+from engine.protocol import PROTOCOL_VERSION, Buffer, Message, ProtocolError
+from engine.worker.allocator import keep_freed_memory
+from engine.worker.answers import KeptResults, answer, error_json
+from engine.worker.channel import Channel
+from engine.worker.execution import DeviceLost
+from engine.worker.loading import DEFAULT_MAX_BATCH, LoadedModel, last_lines, load_model
+from engine.worker.work import RawResult, Work
+
+log = logging.getLogger(__name__)
+
+DEVICE_LOST_CODE = 75
+"""Exit code of a worker whose device can run nothing any more (sysexits' EX_TEMPFAIL: try again)."""
+FAULT_CODE = 70
+"""Exit code after a fault of the worker itself (sysexits' EX_SOFTWARE)."""
+
+
+class Sender(Protocol):
+    def send(self, header: dict[str, Any], buffers: Sequence[Buffer] = ()) -> None: ...
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A batch from its arrival to its ``done``. ``works`` holds, for each item, what it became."""
+
+    id: Any
+    items: list[dict[str, Any]]
+    buffers: list[Sequence[Buffer]]
+    works: list[Work | EngineError] = field(default_factory=list)
+    started: bool = False
+    recalled: bool = False
+
+
+def leave_process(code: int) -> NoReturn:
+    """End at once, whatever other threads compute: a framework may be busy for minutes in code that cannot stop."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+class WorkerLoop:
+    """See the module. ``leave`` ends the process; a test may pass another."""
+
+    def __init__(self, channel: Channel, leave: Callable[[int], NoReturn] = leave_process) -> None:
+        self._channel = channel
+        self._sender: Sender = channel
+        self._leave = leave
+        self._lock = threading.Lock()
+        self._batches: dict[Any, _Batch] = {}
+        self._to_execute: queue.Queue[_Batch] = queue.Queue(maxsize=1)
+        self._to_decode: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
+        self._to_refine: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._ready = threading.Event()
+        self._model: LoadedModel | None = None
+        self._kept = KeptResults()
+        self._told_max_batch = 0
+
+    def run(self) -> int:
+        """Serve until ``stop`` or the end of the channel; the result is the exit code. Raises ProtocolError."""
+        self._sender.send({"type": "hello", "protocol": PROTOCOL_VERSION, "pid": os.getpid()})
+        for target in (self._decode_batches, self._refine_results):
+            threading.Thread(target=self._guard, args=(target,), name=target.__name__.strip("_"), daemon=True).start()
+        while (message := self._channel.receive()) is not None:
+            if message.type == "stop":
+                break
+            self._accept(message)
+        return 0
+
+    # -- the receiving thread --------------------------------------------------------------------------------------
+    def _accept(self, message: Message) -> None:
+        header = message.header
+        if message.type == "load":
+            threading.Thread(
+                target=self._guard, args=(self._load_and_execute, header), name="execute", daemon=True
+            ).start()
+        elif message.type == "batch":
+            batch = _read_batch(message)
+            with self._lock:
+                self._batches[batch.id] = batch
+            self._to_decode.put(batch)
+        elif message.type == "recall":
+            self._recall(header["batch"])
+        elif message.type == "refine":
+            self._to_refine.put(header)
+        else:
+            raise ProtocolError(f"a worker knows no message {message.type!r}")
+
+    def _recall(self, batch_id: Any) -> None:
+        with self._lock:
+            batch = self._batches.get(batch_id)
+            given_back = batch is not None and not batch.started
+            if batch is not None and given_back:
+                batch.recalled = True
+                del self._batches[batch_id]
+        self._sender.send({"type": "recalled", "batch": batch_id, "ok": given_back})
+
+    # -- the decoding thread ---------------------------------------------------------------------------------------
+    def _decode_batches(self) -> None:
+        self._ready.wait()
+        while True:
+            batch = self._to_decode.get()
+            for item, buffers in zip(batch.items, batch.buffers, strict=True):
+                if batch.recalled:
+                    break
+                batch.works.append(self._decode(item, buffers))
+            batch.buffers.clear()
+            if not batch.recalled:
+                self._to_execute.put(batch)
+
+    def _decode(self, item: dict[str, Any], buffers: Sequence[Buffer]) -> Work | EngineError:
+        assert self._model is not None
+        begun = time.perf_counter()
+        try:
+            work = self._model.reader.read(item, buffers)
+        except EngineError as error:
+            return error
+        except MemoryError:
+            return InputTooLarge("The input does not fit in memory once it is unpacked.")
+        except Exception as error:
+            log.exception("an input could not be decoded")
+            return InternalError(
+                "The input could not be read because of a fault in Deskside.", details=last_lines(error)
+            )
+        work.decode_ms = _milliseconds(begun)
+        return work
+
+    # -- the executing thread --------------------------------------------------------------------------------------
+    def _load_and_execute(self, header: dict[str, Any]) -> None:
+        try:
+            model = self._load(header)
+        except EngineError as error:
+            self._sender.send({"type": "failed", "error": error_json(error)})
+            self._leave(0)
+        self._model = model
+        self._told_max_batch = model.executor.max_rows
+        self._sender.send({"type": "ready", "info": model.info()})
+        self._ready.set()
+        while True:
+            batch = self._to_execute.get()
+            with self._lock:
+                if batch.recalled:
+                    continue
+                batch.started = True
+            self._sender.send({"type": "started", "batch": batch.id})
+            self._execute(model, batch)
+
+    def _load(self, header: dict[str, Any]) -> LoadedModel:
+        try:
+            spec = ModelSpec.from_json(header["spec"])
+            limits = header.get("limits") or {}
+            max_batch_size = int(limits.get("max_batch_size", DEFAULT_MAX_BATCH))
+            device, threads = str(header["device"]), int(header["threads"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InternalError("The model's description could not be read.", details=last_lines(error)) from error
+        keep_freed_memory()
+        model = load_model(spec, device, threads, max_batch_size, self._send_stage)
+        if spec.runtime == "fake" and "lie" in spec.options:
+            from engine.worker.runtimes.fake import FakeRuntime
+            from engine.worker.runtimes.fake_lies import LyingChannel
+
+            assert isinstance(model.runtime, FakeRuntime)
+            runtime = model.runtime
+            self._sender = LyingChannel(self._channel, spec.options, lambda: runtime.may_fail("lie"))
+        return model
+
+    def _send_stage(self, stage: LoadStage, total_bytes: int | None) -> None:
+        header: dict[str, Any] = {"type": "stage", "stage": stage.value}
+        if total_bytes is not None:
+            header["total_bytes"] = total_bytes
+        self._sender.send(header)
+
+    def _execute(self, model: LoadedModel, batch: _Batch) -> None:
+        works = [work for work in batch.works if isinstance(work, Work)]
+        fault: EngineError | None = None
+        try:
+            model.executor.execute(works)
+        except DeviceLost:
+            log.error("the device is lost: the worker ends")
+            self._leave(DEVICE_LOST_CODE)
+        except Exception as error:
+            log.exception("a batch could not be executed")
+            fault = InternalError(
+                "The model could not be run because of a fault in Deskside.", details=last_lines(error)
+            )
+        items: list[dict[str, Any]] = []
+        buffers: list[Buffer] = []
+        for item, work in zip(batch.items, batch.works, strict=True):
+            entry, packed = self._finish(model, str(item["id"]), fault or work)
+            items.append({"id": item["id"], **entry})
+            buffers.extend(packed)
+        done: dict[str, Any] = {"type": "done", "batch": batch.id, "items": items}
+        if model.executor.max_rows != self._told_max_batch:
+            done["max_batch_size"] = self._told_max_batch = model.executor.max_rows
+        with self._lock:
+            del self._batches[batch.id]
+        self._sender.send(done, buffers)
+
+    def _finish(
+        self, model: LoadedModel, item_id: str, work: Work | EngineError
+    ) -> tuple[dict[str, Any], list[Buffer]]:
+        """One item of ``done``, without its id, and its buffers."""
+        if isinstance(work, EngineError):
+            return {"error": error_json(work), "timing": {"decode": 0.0, "infer": 0.0, "post": 0.0}}, []
+        begun = time.perf_counter()
+        raw = work.finish()
+        entry, packed = _answer(model, raw, work.params)
+        if "result" in entry:
+            self._kept.keep(item_id, raw)
+        entry["timing"] = {"decode": work.decode_ms, "infer": work.infer_ms, "post": _milliseconds(begun)}
+        return entry, packed
+
+    # -- the refining thread ---------------------------------------------------------------------------------------
+    def _refine_results(self) -> None:
+        self._ready.wait()
+        while True:
+            header = self._to_refine.get()
+            assert self._model is not None
+            try:
+                raw = self._kept.get(str(header["prediction"]))
+                params = self._model.task.read_params(header.get("params") or {})
+            except EngineError as error:
+                self._sender.send({"type": "refined", "id": header["id"], "error": error_json(error)})
+                continue
+            entry, packed = _answer(self._model, raw, params)
+            self._sender.send({"type": "refined", "id": header["id"], **entry}, packed)
+
+    # -- every thread but the receiving one ------------------------------------------------------------------------
+    def _guard(self, target: Callable[..., None], *args: Any) -> None:
+        """Run a thread's target; the process ends with it: half a worker would leave requests without an answer."""
+        try:
+            target(*args)
+        except OSError as error:
+            log.warning("the channel is gone: %s", error)
+            self._leave(0)
+        except BaseException:
+            log.exception("a worker thread ended")
+            self._leave(FAULT_CODE)
+
+
+def _answer(model: LoadedModel, raw: RawResult, params: Any) -> tuple[dict[str, Any], list[Buffer]]:
+    try:
+        result, buffers = answer(raw, model.task, params)
+    except EngineError as error:
+        return {"error": error_json(error)}, []
+    except Exception as error:
+        log.exception("an answer could not be made")
+        fault = InternalError("The answer could not be made because of a fault in Deskside.", details=last_lines(error))
+        return {"error": error_json(fault)}, []
+    return {"result": result}, buffers
+
+
+def _read_batch(message: Message) -> _Batch:
+    """The batch of a ``batch`` message, its buffers shared out. Raises ProtocolError where they do not add up."""
+    try:
+        items = list(message.header["items"])
+        buffers: list[Sequence[Buffer]] = []
+        first = 0
+        for item in items:
+            count = int(item["buffers"])
+            buffers.append(message.buffers[first : first + count])
+            first += count
+        if first != len(message.buffers):
+            raise ProtocolError(f"a batch with {len(message.buffers)} buffers where its items have {first}")
+        return _Batch(message.header["batch"], items, buffers)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(f"a batch that is not one: {error}") from error
+
+
+def _milliseconds(begun: float) -> float:
+    return round((time.perf_counter() - begun) * 1000.0, 3)

@@ -1,0 +1,93 @@
+"""What a framework adapter is. Nothing here imports a framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from engine.errors import LoadFailed
+from engine.events import LoadStage
+from engine.model_spec import ModelSpec, TensorSpec
+
+Arrays = dict[str, NDArray[Any]]
+ReportStage = Callable[[LoadStage], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSignature:
+    """What the loaded model itself says. ``None`` where it says nothing (a TorchScript forward has no shapes).
+
+    ``signature`` is the one that answers; ``signatures`` are all there are.
+    """
+
+    inputs: tuple[TensorSpec, ...] | None = None
+    outputs: tuple[TensorSpec, ...] | None = None
+    signature: str = ""
+    signatures: tuple[str, ...] = ()
+
+
+class FailureKind(Enum):
+    """What an exception raised by :meth:`Runtime.run` means for the worker."""
+
+    INPUT = "input"
+    """The model refuses this input; others may succeed."""
+    OUT_OF_MEMORY = "out of memory"
+    """Fewer rows may fit."""
+    DEVICE_LOST = "device lost"
+    """Nothing will run again in this process."""
+
+
+class Runtime(Protocol):
+    """One loaded model. ``load``, ``run`` and ``device`` are called from one thread, the one that executes."""
+
+    warm_up_runs: int
+    """How often a model must run before it has reached its speed (a profiling compiler needs two)."""
+
+    def load(self, spec: ModelSpec, device: str, threads: int, report: ReportStage) -> LoadedSignature:
+        """Import the framework, open ``spec.model_file``, move it to ``device`` (``auto``, ``cpu``, ``cuda``,
+        ``cuda:N``, ``mps``), calling ``report`` as each stage begins.
+
+        Raises FrameworkMissing, ModelCorrupt or LoadFailed with one sentence; the framework's own exception is its
+        cause. Other exceptions are a load that failed for a reason unknown to the adapter.
+        """
+
+    @property
+    def device(self) -> str:
+        """Where the loaded model runs: ``cpu``, ``cuda:N`` or ``mps``."""
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], signature: str) -> Arrays:
+        """The outputs by name. ``inputs`` have the declared names; rows are the first dimension.
+
+        Raises whatever the framework raises; :meth:`failure` says what it means.
+        """
+
+    def failure(self, error: Exception) -> FailureKind:
+        """What ``error``, raised by :meth:`run`, means."""
+
+
+def unique_names(names: list[str]) -> list[str]:
+    """``names`` with ``_1``, ``_2``… appended where one comes again (a layer used twice names both its outputs)."""
+    seen: dict[str, int] = {}
+    unique: list[str] = []
+    for name in names:
+        count = seen.get(name, 0)
+        seen[name] = count + 1
+        unique.append(name if count == 0 else f"{name}_{count}")
+    return unique
+
+
+def no_such_device(device: str, framework: str) -> LoadFailed:
+    """The error for a device that was asked for by name and is not there."""
+    return LoadFailed(f"{framework} finds no device {device!r} on this machine; choose 'cpu' or 'auto'.")
+
+
+def cuda_index(device: str) -> int:
+    """N of ``cuda:N``, 0 for ``cuda``. Raises LoadFailed for anything else."""
+    kind, _, index = device.partition(":")
+    if kind != "cuda" or (index and not index.isdigit()) or device.endswith(":"):
+        raise LoadFailed(f"{device!r} is no device; use 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.")
+    return int(index or 0)

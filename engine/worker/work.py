@@ -1,0 +1,105 @@
+"""What an item of a batch becomes once it is decoded, and what it becomes once it has run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from engine.errors import EngineError
+from engine.worker.tasks.base import Arrays, Params
+
+
+class Form(StrEnum):
+    """The ``kind`` of a result in :mod:`engine.protocol`."""
+
+    PREDICTIONS = "predictions"
+    RESULTS = "results"
+    OUTPUTS = "outputs"
+
+
+@dataclass(slots=True)
+class Block:
+    """Rows of one item with equal shapes. ``slots`` holds, for each row, which input of the item it is.
+
+    ``whole``: the rows belong together and run in one call alone (the model's first dimension is not a count of rows,
+    or nothing says that it is). ``row_by_row``: one row's error leaves the others their answers. ``parts`` are the
+    outputs so far, by first row; ``row_errors`` by row.
+    """
+
+    arrays: Arrays
+    rows: int
+    slots: list[int]
+    whole: bool = False
+    row_by_row: bool = True
+    parts: dict[int, Arrays] = field(default_factory=dict)
+    row_errors: dict[int, EngineError] = field(default_factory=dict)
+    infer_ms: float = 0.0
+
+    def key(self) -> tuple[Any, ...]:
+        """Blocks with equal keys may run in one call: equal names, dtypes and shapes but for the rows."""
+        if self.whole:
+            return ("whole", id(self))
+        return tuple((name, a.dtype.str, a.shape[1:]) for name, a in self.arrays.items())
+
+
+@dataclass(slots=True)
+class Work:
+    """One item, decoded: its blocks, and the errors of the inputs that could not be used, by input.
+
+    ``inputs`` counts what the item holds (pictures, rows), usable or not.
+    """
+
+    id: str
+    form: Form
+    params: Params
+    blocks: list[Block] = field(default_factory=list)
+    errors: dict[int, EngineError] = field(default_factory=dict)
+    inputs: int = 0
+    decode_ms: float = 0.0
+
+    @property
+    def infer_ms(self) -> float:
+        return sum(block.infer_ms for block in self.blocks)
+
+    def finish(self) -> RawResult:
+        """The raw result, once every block has run."""
+        errors = dict(self.errors)
+        slots: list[int] = []
+        pieces: list[Arrays] = []
+        for block in self.blocks:
+            for row, error in block.row_errors.items():
+                errors[block.slots[row]] = error
+            for first in sorted(block.parts):
+                part = block.parts[first]
+                pieces.append(part)
+                if not block.whole:
+                    rows = len(next(iter(part.values()), ()))
+                    slots.extend(block.slots[first : first + rows])
+        return RawResult(self.form, slots, _join(pieces), errors)
+
+
+@dataclass(frozen=True, slots=True)
+class RawResult:
+    """What the model answered one item, before postprocessing: row i of ``outputs`` answers input ``slots[i]``."""
+
+    form: Form
+    slots: list[int]
+    outputs: list[Arrays]
+    errors: dict[int, EngineError]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for piece in self.outputs for array in piece.values())
+
+
+def _join(pieces: list[Arrays]) -> list[Arrays]:
+    """The pieces as one where their rows have equal shapes, else as they are (a free output differs by input)."""
+    if len(pieces) < 2:
+        return pieces
+    shapes = {tuple((name, a.shape[1:]) for name, a in piece.items()) for piece in pieces}
+    if len(shapes) > 1 or any(a.ndim == 0 for piece in pieces for a in piece.values()):
+        return pieces
+    return [{name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}]
