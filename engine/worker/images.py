@@ -30,6 +30,7 @@ _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _PLAIN_MODES = frozenset({"L", "LA", "RGB", "RGBA"})
+_ROWS_AT_ONCE = 256
 _PLUGINS = {"HEIC": "HEIF"}
 """Our name of a format -> Pillow's, where they differ."""
 
@@ -208,20 +209,17 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 def _from_wide_samples(image: Image.Image) -> Image.Image:
     samples = np.asarray(image)
     low, high = float(samples.min()), float(samples.max())
-    if image.mode == "F":
-        if not (low >= 0.0 and high <= 1.0):
-            raise UnusableInput(
-                "The picture has floating-point samples outside 0 to 1, whose brightness range is not known.",
-                code="image_format",
-            )
-        scaled = samples * 255.0
-    else:
-        if not (low >= 0.0 and high <= 65535.0):
-            raise UnusableInput(
-                "The picture has 32-bit samples, whose brightness range is not known.", code="image_format"
-            )
-        scaled = samples / 257.0
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+    kind, top, divisor = ("floating-point", 1.0, 1.0 / 255.0) if image.mode == "F" else ("32-bit", 65535.0, 257.0)
+    if not (low >= 0.0 and high <= top):
+        raise UnusableInput(
+            f"The picture has {kind} samples outside 0 to {top:.0f}, whose brightness range is not known.",
+            code="image_format",
+        )
+    scaled = np.empty(samples.shape, np.uint8)
+    for row in range(0, len(samples), _ROWS_AT_ONCE):
+        part = samples[row : row + _ROWS_AT_ONCE]
+        scaled[row : row + _ROWS_AT_ONCE] = np.rint(part / divisor)
+    return Image.fromarray(scaled)
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str]:

@@ -1,0 +1,221 @@
+"""From a path a person opened to a ModelSpec: find the model, ask its format, add what the neighbours say.
+
+A folder and the single model file in it are the same model: ``path`` is then the folder, whichever was opened. What
+the sidecar states wins over ``labels.txt``, that over the model's own file, that over what is assumed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ModelCorrupt, ModelFormatUnknown, ModelUnreadable, SidecarInvalid
+from engine.formats import guesses, keras, saved_model, torch_files
+from engine.formats.disk import EXPECTED, NotRegular, entries, read_bounded, read_head, unreadable
+from engine.formats.sidecar import Sidecar, find_sidecar, read_sidecar
+from engine.model_spec import ASSUMED, SIDECAR, ModelSpec
+from engine.settings import data_dir as default_data_dir
+
+LABELS_FILE = "labels.txt"
+MAX_LABELS_BYTES = 4 << 20
+MODEL_SUFFIXES = frozenset(
+    {".keras", ".pt", ".pth", ".ts", ".torchscript", ".pt2", ".h5", ".hdf5", ".tflite", ".onnx", ".safetensors",
+     ".ckpt", ".pkl", ".pickle", ".joblib"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One on-disk format. ``recognise`` says whether a path is of this kind, ``describe`` reads what it states."""
+
+    recognise: Callable[[Path], bool]
+    describe: Callable[[Path], ModelSpec]
+
+
+FORMATS = {
+    saved_model.NAME: Format(saved_model.recognise, saved_model.describe),
+    keras.NAME: Format(keras.recognise, keras.describe),
+    torch_files.NAME: Format(torch_files.recognise, torch_files.describe),
+}
+"""In the order they are tried."""
+
+
+def describe_model(path: Path, data_dir: Path | None = None) -> ModelSpec:
+    """What is known of the model at ``path``; every field of ``evidence_rows()`` has its source.
+
+    ``data_dir`` is where sidecars of models in read-only places lie. Raises ModelUnreadable (missing, no permission,
+    no regular file), ModelFormatUnknown, ModelCorrupt, ModelRefused, SidecarInvalid: each naming the file.
+    """
+    try:
+        return _describe(path, data_dir or default_data_dir())
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _describe(path: Path, data_dir: Path) -> ModelSpec:
+    whole, model_file = locate(path)
+    sidecar_path = find_sidecar(whole, model_file, data_dir)
+    sidecar = read_sidecar(sidecar_path) if sidecar_path is not None else None
+    spec = replace(_described(model_file), path=whole)
+    if sidecar is not None:
+        spec = _with_sidecar(spec, sidecar)
+    spec = _with_labels_file(spec)
+    spec = guesses.with_picture_fields(guesses.with_task(spec))
+    _check_columns(spec, sidecar)
+    assumed = {name: ASSUMED for name, _, _ in spec.evidence_rows() if name not in spec.evidence}
+    return replace(spec, evidence=spec.evidence | assumed)
+
+
+def locate(path: Path) -> tuple[Path, Path]:
+    """The resolved (path, model_file) of what was opened. Raises ModelUnreadable, ModelFormatUnknown."""
+    try:
+        resolved = path.resolve(strict=True)
+        kind_is_folder, kind_is_file = resolved.is_dir(), resolved.is_file()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise unreadable(path, error if isinstance(error, OSError) else OSError(str(error))) from error
+    if kind_is_folder:
+        if saved_model.recognise(resolved):
+            return resolved, resolved
+        return _locate_in(resolved)
+    if not kind_is_file:
+        raise unreadable(path, NotRegular())
+    if resolved.name == saved_model.PB:
+        return resolved.parent, resolved.parent
+    return (resolved.parent if _is_alone(resolved) else resolved), resolved
+
+
+def _locate_in(folder: Path) -> tuple[Path, Path]:
+    candidates = _candidates(folder)
+    if not candidates:
+        raise ModelFormatUnknown(f"The folder {folder.name} holds no model: expected {EXPECTED}.")
+    if len(candidates) > 1:
+        names = ", ".join(c.name for c in candidates[:5]) + (", …" if len(candidates) > 5 else "")
+        raise ModelFormatUnknown(f"The folder {folder.name} holds several models ({names}): open one of them.")
+    # A link leads to the model it names, so that both are the same model.
+    return locate(candidates[0])
+
+
+def _candidates(folder: Path) -> list[Path]:
+    found = []
+    for entry in entries(folder):
+        path = Path(entry.path)
+        is_model = path.suffix.lower() in MODEL_SUFFIXES and entry.is_file()
+        if is_model or (entry.is_dir() and saved_model.recognise(path)):
+            found.append(path)
+    return found
+
+
+def _is_alone(model_file: Path) -> bool:
+    try:
+        return [c.resolve() for c in _candidates(model_file.parent)] == [model_file]
+    except ModelUnreadable:
+        # The file itself can be opened; its folder is too full or may not be listed, and so is not the model.
+        return False
+
+
+def _described(model_file: Path) -> ModelSpec:
+    head = b"" if model_file.is_dir() else read_head(model_file, 16)
+    if not head and not model_file.is_dir():
+        raise ModelCorrupt(f"{model_file.name} is empty (0 bytes): expected {EXPECTED}.")
+    for known in FORMATS.values():
+        if known.recognise(model_file):
+            return known.describe(model_file)
+    not_yet = _known_but_not_opened(model_file, head)
+    if not_yet:
+        raise ModelFormatUnknown(
+            f"{model_file.name} is {not_yet}, a format that is not opened yet: expected {EXPECTED}."
+        )
+    raise ModelFormatUnknown(f"{model_file.name} is not a model that can be opened: expected {EXPECTED}.")
+
+
+def _known_but_not_opened(path: Path, head: bytes) -> str:
+    """The name of a format that is known, by its first bytes or, where it has no mark, its suffix."""
+    suffix = path.suffix.lower()
+    if head.startswith(b"\x89HDF\r\n\x1a\n") or suffix in (".h5", ".hdf5"):
+        return "a Keras HDF5 file"
+    if head[4:8] == b"TFL3" or suffix == ".tflite":
+        return "a TensorFlow Lite file"
+    named = {".onnx": "an ONNX file", ".pt2": "a torch.export program", ".safetensors": "a safetensors file"}
+    return named.get(suffix, "")
+
+
+def _with_sidecar(spec: ModelSpec, sidecar: Sidecar) -> ModelSpec:
+    stated, file = sidecar.fields, sidecar.path.name
+    for key in ("format", "runtime"):
+        actual = getattr(spec, key)
+        if stated.get(key, actual) != actual:
+            raise SidecarInvalid(f'{file}: {key}: expected "{actual}", which is what {spec.model_file.name} needs.')
+    signatures = stated.get("signatures")
+    if signatures is not None:
+        unknown = [name for name in signatures if name not in spec.signatures]
+        if unknown:
+            there = ", ".join(spec.signatures) or "none"
+            raise SidecarInvalid(f"{file}: signatures: {unknown[0]!r} is not in the model; there are: {there}.")
+        chosen = saved_model.describe(spec.model_file, signatures[0])
+        spec = replace(spec, inputs=chosen.inputs, outputs=chosen.outputs)
+    spec = replace(
+        spec,
+        **stated,
+        preprocessing=replace(spec.preprocessing, **sidecar.preprocessing),
+        postprocessing=replace(spec.postprocessing, **sidecar.postprocessing),
+    )
+    sources = [
+        *stated,
+        *(f"preprocessing.{key}" for key in sidecar.preprocessing),
+        *(f"postprocessing.{key}" for key in sidecar.postprocessing),
+    ]
+    return replace(spec, evidence=spec.evidence | dict.fromkeys(sources, SIDECAR)) if sources else spec
+
+
+def _class_count(spec: ModelSpec) -> int | None:
+    """How many classes the one output tells, or None where it does not. A single score tells two."""
+    if len(spec.outputs) != 1 or len(spec.outputs[0].shape) != 2 or spec.outputs[0].shape[1] < 1:
+        return None
+    return max(spec.outputs[0].shape[1], 2)
+
+
+def _with_labels_file(spec: ModelSpec) -> ModelSpec:
+    classes = _class_count(spec)
+    if spec.labels:
+        if classes is not None and len(spec.labels) != classes:
+            raise SidecarInvalid(
+                f"The sidecar of {spec.model_file.name}: labels: expected {classes} class names, "
+                f"one for each score, found {len(spec.labels)}."
+            )
+        return spec
+    file = next((f for f in (spec.model_file / LABELS_FILE, spec.model_file.parent / LABELS_FILE) if f.is_file()), None)
+    if file is None:
+        return spec
+    labels = parse_labels(read_bounded(file, MAX_LABELS_BYTES))
+    if not labels or (classes is not None and len(labels) != classes):
+        # It may belong to another model in the folder: the model opens without names, and says why.
+        note = f"{ASSUMED} ({LABELS_FILE} has {len(labels)} lines, the model {classes or 'no'} classes)"
+        return replace(spec, evidence=spec.evidence | {"labels": note})
+    return replace(spec, labels=labels, evidence=spec.evidence | {"labels": f"{LABELS_FILE}: line order"})
+
+
+def parse_labels(data: bytes) -> tuple[str, ...]:
+    """One name a line, in class order; also "0 name" as Teachable Machine writes it, numbered from 0 without a gap."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", errors="replace")
+    lines = [line.strip() for line in text.strip().splitlines()]
+    numbered = [re.fullmatch(r"(\d+)[\s:,]+(\S.*)", line) for line in lines]
+    if lines and all(m is not None and int(m[1]) == i for i, m in enumerate(numbered)):
+        return tuple(m[2] for m in numbered if m is not None)
+    return tuple(lines) if lines != [""] else ()
+
+
+def _check_columns(spec: ModelSpec, sidecar: Sidecar | None) -> None:
+    if sidecar is None or "columns" not in sidecar.fields or len(spec.inputs) != 1:
+        return
+    shape: Any = spec.inputs[0].shape
+    if len(shape) == 2 and shape[1] > 0 and shape[1] != len(spec.columns):
+        raise SidecarInvalid(
+            f"{sidecar.path.name}: columns: expected {shape[1]} column names, as many as the model takes, "
+            f"found {len(spec.columns)}."
+        )

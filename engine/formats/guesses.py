@@ -1,0 +1,67 @@
+"""What follows from a tensor signature alone: task, layout, size, colours. Nothing here overrides what was stated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from engine.model_spec import TENSOR_SIGNATURE, ModelSpec, TensorSpec
+
+_PIXEL_DTYPES = frozenset({"float16", "float32", "float64", "bfloat16", "uint8"})
+_FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
+_LEAST_SIDE = 8
+"""Below this many pixels a side, three dimensions are more likely a sequence than a picture."""
+
+
+def picture_of(tensor: TensorSpec) -> dict[str, Any] | None:
+    """``layout``, ``size`` (None where free) and ``channel_order`` (absent where not told) of a tensor that can hold
+    one picture per row, else None."""
+    if tensor.dtype not in _PIXEL_DTYPES:
+        return None
+    shape = tensor.shape
+    if len(shape) == 4 and shape[3] in (1, 3):
+        layout, height, width, channels = "nhwc", shape[1], shape[2], shape[3]
+    elif len(shape) == 4 and shape[1] in (1, 3):
+        layout, height, width, channels = "nchw", shape[2], shape[3], shape[1]
+    elif len(shape) == 3 and shape[1] == shape[2] and shape[1] >= _LEAST_SIDE:
+        layout, height, width, channels = "nhw", shape[1], shape[2], 1
+    else:
+        return None
+    facts: dict[str, Any] = {"layout": layout}
+    if height > 0 and width > 0:
+        facts["size"] = (height, width)
+    if channels == 1:
+        facts["channel_order"] = "grayscale"
+    return facts
+
+
+def with_task(spec: ModelSpec) -> ModelSpec:
+    """``spec`` with the task its signature suggests, where none was stated."""
+    if "task" in spec.evidence:
+        return spec
+    single = spec.inputs[0] if len(spec.inputs) == 1 else None
+    classes = len(spec.outputs) == 1 and len(spec.outputs[0].shape) == 2 and spec.outputs[0].dtype in _FLOATS
+    if single is not None and classes and picture_of(single) is not None:
+        return _with_evidence(replace(spec, task="image-classification"), "task", TENSOR_SIGNATURE)
+    if single is not None and spec.columns and len(single.shape) == 2 and single.dtype in _FLOATS:
+        return _with_evidence(
+            replace(spec, task="tabular-classification"), "task", spec.evidence.get("columns", TENSOR_SIGNATURE)
+        )
+    return spec
+
+
+def with_picture_fields(spec: ModelSpec) -> ModelSpec:
+    """``spec`` with layout, size, colours and range of its picture input, where those were not stated."""
+    picture = picture_of(spec.inputs[0]) if len(spec.inputs) == 1 else None
+    if picture is None or not spec.task.startswith("image-"):
+        return spec
+    facts = dict(picture)
+    if spec.inputs[0].dtype == "uint8":
+        facts["scaling"] = "0..255"
+    new = {key: value for key, value in facts.items() if f"preprocessing.{key}" not in spec.evidence}
+    evidence = {f"preprocessing.{key}": TENSOR_SIGNATURE for key in new}
+    return replace(spec, preprocessing=replace(spec.preprocessing, **new), evidence=spec.evidence | evidence)
+
+
+def _with_evidence(spec: ModelSpec, key: str, source: str) -> ModelSpec:
+    return replace(spec, evidence=spec.evidence | {key: source})

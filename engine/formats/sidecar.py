@@ -1,0 +1,249 @@
+"""The TOML sidecar: what a person states about a model, checked key by key.
+
+``deskside.toml`` in the model's folder, ``<name>.deskside.toml`` beside a single file, or a file in the data folder
+where the model's own is read-only (:func:`sidecar_in_data_folder`). Keys: docs/sidecar.md. What it states wins over
+what was read in the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ModelUnreadable, SidecarInvalid
+from engine.formats.disk import open_regular, unreadable
+from engine.model_spec import TensorSpec
+
+FOLDER_NAME = "deskside.toml"
+SUFFIX = ".deskside.toml"
+MAX_BYTES = 1 << 20
+TASKS = ("image-classification", "tabular-classification", "raw-tensors")
+DTYPES = frozenset(
+    {"bool", "float16", "float32", "float64", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "uint16",
+     "uint32", "uint64", "complex64", "complex128", "str"}
+)  # fmt: skip
+_CHOICES = {
+    "resize": ("stretch", "shortest", "longest"),
+    "crop": ("none", "center"),
+    "channel_order": ("rgb", "bgr", "grayscale"),
+    "layout": ("nhwc", "nchw", "nhw"),
+    "activation": ("none", "softmax", "sigmoid"),
+}
+_SCALING = re.compile(r"(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)", re.ASCII)
+
+Check = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """The stated fields, by ModelSpec's names; those of sections as ``preprocessing`` and ``postprocessing``."""
+
+    path: Path
+    fields: dict[str, Any] = field(default_factory=dict)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    postprocessing: dict[str, Any] = field(default_factory=dict)
+
+
+class _Wrong(Exception):
+    """What was expected at a key."""
+
+
+def sidecar_in_data_folder(model: Path, data_dir: Path) -> Path:
+    """Where the sidecar of a model in a read-only place lies: named after the model and the hash of its whole path."""
+    return data_dir / "sidecars" / f"{model.name}-{hashlib.sha256(str(model).encode()).hexdigest()[:16]}{SUFFIX}"
+
+
+def find_sidecar(path: Path, model_file: Path, data_dir: Path) -> Path | None:
+    """The sidecar of a model: beside the single file first, then in its folder, then in the data folder."""
+    candidates = [
+        model_file.parent / (model_file.name + SUFFIX),
+        model_file.parent / (model_file.stem + SUFFIX),
+    ]
+    if model_file.is_dir():
+        candidates.append(model_file / FOLDER_NAME)
+    if path.is_dir():
+        candidates.append(path / FOLDER_NAME)
+    candidates.append(sidecar_in_data_folder(path, data_dir))
+    return next((candidate for candidate in candidates if candidate.exists()), None)
+
+
+def read_sidecar(path: Path) -> Sidecar:
+    """Parse and check. Raises SidecarInvalid naming file and key, ModelUnreadable."""
+    try:
+        with open_regular(path) as handle:
+            data = handle.read(MAX_BYTES + 1)
+    except OSError as error:
+        problem = unreadable(path, error)
+        raise ModelUnreadable(problem.message.partition(":")[0] + ".") from error
+    if len(data) > MAX_BYTES:
+        raise SidecarInvalid(f"{path.name} is larger than 1 MiB, which no sidecar should be.")
+    try:
+        table = tomllib.loads(data.decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SidecarInvalid(f"{path.name} is not TOML: {_short(str(error))}.", details=str(error)) from error
+    return Sidecar(
+        path,
+        _section(path.name, "", table, _TOP),
+        _section(path.name, "preprocessing.", table.get("preprocessing", {}), _PREPROCESSING),
+        _section(path.name, "postprocessing.", table.get("postprocessing", {}), _POSTPROCESSING),
+    )
+
+
+def _section(file: str, prefix: str, table: Any, checks: dict[str, Check]) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise SidecarInvalid(f"{file}: {prefix.rstrip('.')}: expected a section, [{prefix.rstrip('.')}].")
+    out: dict[str, Any] = {}
+    for key, value in table.items():
+        check = checks.get(key)
+        if check is None:
+            known = ", ".join(checks)
+            raise SidecarInvalid(f"{file}: {prefix}{_short(key)}: unknown key; known here are {known}.")
+        try:
+            out[key] = check(value)
+        except _Wrong as wrong:
+            raise SidecarInvalid(f"{file}: {prefix}{key}: expected {wrong}.") from wrong
+    if not prefix:
+        out.pop("preprocessing", None)
+        out.pop("postprocessing", None)
+    return out
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value or len(value) > 200:
+        raise _Wrong("a short text")
+    return value
+
+
+def _one_of(*choices: str) -> Check:
+    def check(value: Any) -> str:
+        if value not in choices:
+            raise _Wrong("one of " + ", ".join(f'"{c}"' for c in choices))
+        return str(value)
+
+    return check
+
+
+def _version(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value):
+        raise _Wrong('a version, as "1"')
+    return _text(str(value))
+
+
+def _texts(what: str, *, unique: bool) -> Check:
+    def check(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+            raise _Wrong(f"a list of {what}")
+        if unique and len(set(value)) != len(value):
+            raise _Wrong(f"a list of {what}, each once")
+        return tuple(value)
+
+    return check
+
+
+def _tensors(value: Any) -> tuple[TensorSpec, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        raise _Wrong("tables with name, dtype and shape, each under a double-bracket heading")
+    tensors = tuple(_tensor(item) for item in value)
+    if len({t.name for t in tensors}) != len(tensors):
+        raise _Wrong("tensors with different names")
+    return tensors
+
+
+def _tensor(item: dict[str, Any]) -> TensorSpec:
+    if set(item) != {"name", "dtype", "shape"}:
+        raise _Wrong("name, dtype and shape in every table, and nothing else")
+    shape = item["shape"]
+    if item["dtype"] not in DTYPES:
+        raise _Wrong(f'a NumPy dtype such as "float32", not {_short(repr(item["dtype"]))}')
+    if (
+        not isinstance(shape, list)
+        or len(shape) > 32
+        or not all(isinstance(n, int) and not isinstance(n, bool) and (n == -1 or 0 < n < 1 << 31) for n in shape)
+    ):
+        raise _Wrong("shape to be a list of whole numbers, -1 for a free dimension")
+    return TensorSpec(_text(item["name"]), str(item["dtype"]), tuple(shape))
+
+
+def _size(value: Any) -> tuple[int, int]:
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or not all(isinstance(n, int) and not isinstance(n, bool) and 0 < n <= 30_000 for n in value)
+    ):
+        raise _Wrong("two whole numbers, height and width")
+    return value[0], value[1]
+
+
+def _scaling(value: Any) -> str:
+    match = _SCALING.fullmatch(value) if isinstance(value, str) else None
+    if match is None or float(match[1]) >= float(match[2]):
+        raise _Wrong('a range such as "0..1", "-1..1" or "0..255"')
+    return match[0]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
+        raise _Wrong("a number")
+    return float(value)
+
+
+def _share(value: Any) -> float:
+    number = _number(value)
+    if not 0.0 <= number <= 1.0:
+        raise _Wrong("a number from 0 to 1")
+    return number
+
+
+def _per_channel(*, positive: bool) -> Check:
+    def check(value: Any) -> tuple[float, ...]:
+        if not isinstance(value, list) or not 1 <= len(value) <= 4:
+            raise _Wrong("one number per channel")
+        numbers = tuple(_number(item) for item in value)
+        if positive and min(numbers) <= 0:
+            raise _Wrong("one number above 0 per channel")
+        return numbers
+
+    return check
+
+
+def _anything(value: Any) -> Any:
+    return value
+
+
+_TOP: dict[str, Check] = {
+    "format": _text,
+    "runtime": _text,
+    "task": _one_of(*TASKS),
+    "version": _version,
+    "inputs": _tensors,
+    "outputs": _tensors,
+    "signatures": _texts("names of signatures", unique=True),
+    "labels": _texts("class names", unique=False),
+    "columns": _texts("column names", unique=True),
+    "preprocessing": _anything,  # a section of its own, checked by itself
+    "postprocessing": _anything,
+}
+_PREPROCESSING: dict[str, Check] = {
+    "size": _size,
+    "resize": _one_of(*_CHOICES["resize"]),
+    "crop": _one_of(*_CHOICES["crop"]),
+    "channel_order": _one_of(*_CHOICES["channel_order"]),
+    "layout": _one_of(*_CHOICES["layout"]),
+    "scaling": _scaling,
+    "mean": _per_channel(positive=False),
+    "std": _per_channel(positive=True),
+}
+_POSTPROCESSING: dict[str, Check] = {
+    "activation": _one_of(*_CHOICES["activation"]),
+    "threshold": _share,
+    "iou": _share,
+}
