@@ -243,4 +243,4 @@ class FakeServer:
 
     def subscribe(self, listener: Callable[[ServerState], None]) -> Callable[[], None]:
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None

@@ -1,0 +1,84 @@
+"""What both doors rely on, held by the engine and by the fake that stands for it in their tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.engine import Engine
+from engine.errors import ModelNotFound
+from engine.events import Event, ModelState, ModelStateChanged
+from engine.ports import EnginePort
+from engine.prediction import PredictRequest
+from tests.engine.engine_harness import PATIENCE_S, fake, quick_settings
+from tests.fakes import FakeEngine
+
+ENTRY_KEYS = {
+    "id", "task", "format", "runtime", "device", "state", "loads", "requests", "worker_pid", "waiting", "running",
+    "restarts", "error", "offered", "path", "spec",
+}  # fmt: skip
+DATA = {"x": np.ones((1, 4), np.float32)}
+
+
+@pytest.fixture(params=["real", "fake"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EnginePort]:
+    if request.param == "fake":
+        yield FakeEngine()
+    else:
+        with Engine(quick_settings(), folder=tmp_path) as real:
+            yield real
+
+
+def test_a_loaded_model_is_described_by_its_entry(engine: EnginePort) -> None:
+    entry = engine.load(fake()).future.result(PATIENCE_S)
+    assert set(entry) >= ENTRY_KEYS
+    assert entry["state"] == "READY"
+    assert entry["requests"] == {"window": 0, "network": 0}
+    assert [m["id"] for m in engine.stats()["models"]] == ["fake"]
+
+
+@pytest.mark.parametrize(("lane", "door"), [("owner", "window"), ("loopback", "network"), ("lan", "network")])
+def test_answers_are_counted_by_their_door(engine: EnginePort, lane: str, door: str) -> None:
+    engine.load(fake()).future.result(PATIENCE_S)
+    prediction = engine.predict(PredictRequest("fake", DATA, lane=lane)).result(PATIENCE_S)
+    assert prediction.model == "fake"
+    assert set(prediction.timing_ms) == {"decode", "wait", "infer", "post", "total"}
+    assert engine.stats()["models"][0]["requests"][door] == 1
+
+
+def test_an_offered_model_is_known_before_it_is_loaded(engine: EnginePort) -> None:
+    model_id = engine.offer(Path("/nowhere/offered"), runtime="fake")
+    (entry,) = engine.stats()["models"]
+    assert (entry["id"], entry["state"], entry["offered"]) == (model_id, "UNLOADED", True)
+
+
+def test_nobody_is_no_model(engine: EnginePort) -> None:
+    with pytest.raises(ModelNotFound):
+        engine.predict(PredictRequest("nobody", DATA)).result(PATIENCE_S)
+    with pytest.raises(ModelNotFound):
+        engine.unload("nobody").result(PATIENCE_S)
+
+
+def test_an_unloaded_model_is_gone(engine: EnginePort) -> None:
+    engine.load(fake()).future.result(PATIENCE_S)
+    engine.unload("fake").result(PATIENCE_S)
+    assert engine.stats()["models"] == []
+    with pytest.raises(ModelNotFound):
+        engine.predict(PredictRequest("fake", DATA)).result(PATIENCE_S)
+
+
+def test_listeners_hear_states_until_they_leave(engine: EnginePort) -> None:
+    heard: list[Event] = []
+    leave = engine.subscribe(heard.append)
+    engine.load(fake()).future.result(PATIENCE_S)
+    engine.unload("fake").result(PATIENCE_S)
+    engine.close()
+    states = [e.state for e in heard if isinstance(e, ModelStateChanged)]
+    assert states[0] is ModelState.STARTING
+    assert ModelState.READY in states
+    assert states[-1] is ModelState.UNLOADED
+    leave()
+    leave()
