@@ -1,1 +1,500 @@
-"""Deskside."""
+"""Deskside's command line and composition root.
+
+Builds the engine, the server and the window, in that order, hands each to the next by constructor, and takes them down
+in reverse through one ExitStack. Nothing heavy is imported until a command needs it: headless commands start no Qt and
+run where PySide6 is not installed.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import queue
+import signal
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from embedded_server.controller import ServerController
+    from engine.events import Event, LoadProgress
+    from engine.model_spec import ModelSpec
+    from engine.ports import EnginePort
+    from engine.prediction import Prediction
+    from engine.settings import Settings
+
+EXIT_INPUTS_FAILED = 1
+EXIT_MODEL_OR_USAGE = 2
+EXIT_PORT_TAKEN = 3
+
+PREDICT_TIMEOUT_S = 300.0
+"""A table at the command line may take longer than a request of the network may."""
+INPUTS_AHEAD = 16
+"""Inputs read and queued before the first is answered: enough for the worker to form batches."""
+
+# A fixed table, not the mimetypes module: that one reads the machine's registry and differs between machines.
+CONTENT_TYPES = {
+    ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".bmp": "image/bmp",
+    ".gif": "image/gif", ".tif": "image/tiff", ".tiff": "image/tiff", ".heic": "image/heic", ".avif": "image/avif",
+    ".csv": "text/csv", ".txt": "text/plain", ".json": "application/json",
+    ".npy": "application/x-npy", ".npz": "application/x-npz",
+    ".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".ogg": "audio/ogg",
+}  # fmt: skip
+
+T = TypeVar("T")
+log = logging.getLogger("deskside")
+
+
+# -- composition ---------------------------------------------------------------------------------------------------
+def load_settings() -> Settings:
+    """The settings file; what is wrong with it is said on stderr, once."""
+    from engine.settings import SettingsStore
+
+    store = SettingsStore()
+    settings = store.load()
+    if store.notice:
+        log.warning(store.notice)
+    return settings
+
+
+def open_engine(stack: ExitStack, settings: Settings) -> EnginePort:
+    from engine import Engine
+    from engine.settings import data_dir
+
+    return stack.enter_context(Engine(settings, folder=data_dir()))
+
+
+def open_server(stack: ExitStack, engine: EnginePort, settings: Settings) -> ServerController:
+    from embedded_server import ServerController
+    from engine.settings import data_dir
+
+    server = ServerController(engine, settings.server, data_dir())
+    stack.callback(server.stop)
+    return server
+
+
+def configure_logging() -> None:
+    """Warnings to stderr in one line each; everything, with its tracebacks, to a rotated file in the data folder."""
+    from engine.settings import data_dir
+
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    short = logging.StreamHandler()
+    short.setLevel(logging.WARNING)
+    short.setFormatter(_OneLine("%(levelname)s: %(message)s"))
+    root.addHandler(short)
+    try:
+        folder = data_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+        full = logging.handlers.RotatingFileHandler(
+            folder / "deskside.log", maxBytes=1 << 20, backupCount=3, encoding="utf-8", delay=True
+        )
+    except OSError as error:
+        log.warning("There is no log file: %s", error)
+        return
+    full.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(full)
+
+
+class _OneLine(logging.Formatter):
+    """A person at the terminal gets sentences; tracebacks are in the log file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        bare = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None, "stack_info": None})
+        return super().format(bare).replace("\n", " ")
+
+
+# -- waiting in the main thread ------------------------------------------------------------------------------------
+class Stopped(Exception):
+    """SIGINT or SIGTERM came."""
+
+
+class Inbox:
+    """All that the main thread waits for, in one queue: finished futures, engine events, SIGINT and SIGTERM.
+
+    A signal handler may run between any two instructions; putting into a SimpleQueue is one of the few things that is
+    safe there.
+    """
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._queue: queue.SimpleQueue[Future[Any] | Event | signal.Signals] = queue.SimpleQueue()
+        self._progress = _ProgressLine()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous = signal.signal(number, lambda received, frame: self._queue.put(signal.Signals(received)))
+            stack.callback(signal.signal, number, previous)
+
+    def watch_loads(self, engine: EnginePort, stack: ExitStack) -> None:
+        """Show the progress of loads on stderr where that is a terminal."""
+        if sys.stderr.isatty():
+            stack.callback(engine.subscribe(self._queue.put))
+
+    def result(self, future: Future[T]) -> T:
+        """The future's result. Raises what it raises, and Stopped as soon as a signal comes."""
+        future.add_done_callback(self._queue.put)
+        while not future.done():
+            self._next()
+        return future.result()
+
+    def until_stopped(self) -> None:
+        try:
+            while True:
+                self._next()
+        except Stopped:
+            return
+
+    def _next(self) -> None:
+        try:
+            # Bounded, because a wait without an end cannot be interrupted from the keyboard on Windows.
+            item = self._queue.get(timeout=0.5)
+        except queue.Empty:
+            return
+        if isinstance(item, signal.Signals):
+            raise Stopped
+        if not isinstance(item, Future):
+            self._progress.show(item)
+
+
+class _ProgressLine:
+    """One line on the terminal that is written over as a load goes on."""
+
+    def show(self, event: Event) -> None:
+        from engine.events import LoadProgress, ModelState, ModelStateChanged
+
+        if isinstance(event, LoadProgress):
+            self._write(self._text(event))
+        elif isinstance(event, ModelStateChanged) and event.state in (ModelState.READY, ModelState.FAILED):
+            self._write("")
+
+    @staticmethod
+    def _text(event: LoadProgress) -> str:
+        share = "" if event.fraction is None else f" {event.fraction:.0%}"
+        return f"{event.model_id}: {event.stage}{share}"
+
+    @staticmethod
+    def _write(text: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+# -- errors --------------------------------------------------------------------------------------------------------
+def fail(sentence: str, code: int = EXIT_MODEL_OR_USAGE) -> NoReturn:
+    click.echo(" ".join(sentence.split()), err=True)
+    raise SystemExit(code)
+
+
+def about(name: str, error: Exception) -> str:
+    """One sentence that contains the name as the person gave it."""
+    sentence = str(error)
+    return sentence if name in sentence else f"{name}: {sentence}"
+
+
+def load_model(engine: EnginePort, inbox: Inbox, name: str, device: str | None, trust: bool) -> dict[str, Any]:
+    """The model's entry once it is READY. Ends the program with one sentence where it cannot be loaded."""
+    return await_loads(inbox, [(name, engine.load(name, device, trust).future)])[0]
+
+
+def await_loads(inbox: Inbox, loads: Iterable[tuple[str, Future[dict[str, Any]]]]) -> list[dict[str, Any]]:
+    from engine.errors import EngineError
+
+    entries = []
+    for name, future in loads:
+        try:
+            entries.append(inbox.result(future))
+        except EngineError as error:
+            fail(about(name, error))
+    return entries
+
+
+def describe(engine: EnginePort, inbox: Inbox, name: str) -> ModelSpec:
+    """What the model's files say. Ends the program with one sentence where they cannot be read or are refused."""
+    from engine.errors import EngineError
+    from engine.model_spec import TrustClass
+
+    try:
+        spec = inbox.result(engine.inspect(name))
+    except EngineError as error:
+        fail(about(name, error))
+    if spec.trust_class is TrustClass.REFUSED:
+        fail(f"{name} is of a kind that is never opened, because opening it can run code.")
+    return spec
+
+
+def offer_model(engine: EnginePort, inbox: Inbox, name: str, device: str | None, trust: bool) -> None:
+    """Make a model known without loading it, with everything checked that can be without running it."""
+    from engine.consent import ConsentStore, fingerprint
+    from engine.errors import EngineError
+    from engine.model_spec import TrustClass
+    from engine.settings import data_dir
+
+    spec = describe(engine, inbox, name)
+    try:
+        if spec.trust_class is TrustClass.PROGRAM and not trust:
+            consents = ConsentStore(data_dir() / "consents.json")
+            if not consents.is_consented(fingerprint(spec)):
+                fail(f"{name} is a program: opening it runs code from the file. It needs your consent first (--trust).")
+        engine.offer(name, device, trust)
+    except EngineError as error:
+        fail(about(name, error))
+
+
+# -- commands ------------------------------------------------------------------------------------------------------
+WINDOW_COMMAND = ":window"
+"""No model's file name is likely to be this; every other first word that is no command is a model to open."""
+
+
+class _ModelsOrCommand(click.Group):
+    """``deskside [MODEL…]`` opens the window; ``deskside serve …`` and the others are commands."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ("--help", "--version")):
+            args = [WINDOW_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=_ModelsOrCommand,
+    subcommand_metavar="[MODEL]... | COMMAND [ARGS]...",
+    help="Open your own TensorFlow or PyTorch models in a window, or serve them without one.",
+)
+@click.version_option(package_name="deskside")
+def main() -> None:
+    configure_logging()
+
+
+@main.command(WINDOW_COMMAND, hidden=True)
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+def window(models: tuple[str, ...]) -> None:
+    """Open the window with these models."""
+    if sys.platform.startswith("linux") and not any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    ):
+        fail("There is no display here to open a window on; `deskside serve MODEL` works without one.")
+    try:
+        from gui import app
+    except ImportError as error:
+        if error.name is not None and error.name.partition(".")[0] in ("PySide6", "shiboken6"):
+            fail("The window needs PySide6: install it with `pip install pyside6-essentials==6.11.3`.")
+        # Qt is installed and a system library it loads is not: the message names the library.
+        fail(f"The window cannot be opened ({error}); `make run` installs what Qt needs, or prints the line to run.")
+    with ExitStack() as stack:
+        settings = load_settings()
+        engine = open_engine(stack, settings)
+        server = open_server(stack, engine, settings)
+        code = app.run(engine, server, settings, [Path(model) for model in models])
+    raise SystemExit(code)
+
+
+@main.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all of them.")
+@click.option("--port", type=click.IntRange(0, 65535), default=None, help="Default 8765; 0 picks a free one.")
+@click.option("--no-key", is_flag=True, help="Let everyone who can reach the address ask without a key.")
+@click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), help="Keys, one a line; made if missing.")
+@click.option("--lazy", is_flag=True, help="Load each model at its first request.")
+@click.option("--trust", is_flag=True, help="Consent to models that are programs.")
+@click.option("--device", help="cpu, cuda, cuda:1 or mps; chosen automatically if not given.")
+def serve(
+    models: tuple[str, ...],
+    host: str,
+    port: int | None,
+    no_key: bool,
+    key_file: Path | None,
+    lazy: bool,
+    trust: bool,
+    device: str | None,
+) -> None:
+    """Answer MODEL... over HTTP until SIGINT or SIGTERM."""
+    from embedded_server import ServeOptions
+    from engine.errors import EngineError, ServerStartError
+
+    if no_key and key_file is not None:
+        raise click.UsageError("--no-key and --key-file contradict each other.")
+    with ExitStack() as stack:
+        settings = load_settings()
+        inbox = Inbox(stack)
+        engine = open_engine(stack, settings)
+        inbox.watch_loads(engine, stack)
+        server = open_server(stack, engine, settings)
+        options = ServeOptions(
+            host=host, port=settings.server.port if port is None else port, no_key=no_key, key_file=key_file
+        )
+        try:
+            loads = []
+            for name in models:
+                if lazy:
+                    offer_model(engine, inbox, name, device, trust)
+                else:
+                    loads.append((name, engine.load(name, device, trust).future))
+            # Bound before the models are ready: a taken port is known at once, and early callers wait for READY.
+            state = server.start_at(options)
+            await_loads(inbox, loads)
+            if state.key is not None and state.key.secret is not None:
+                click.echo(f"Key: {state.key.secret}", err=True)
+            click.echo(f"Serving at {state.urls[0].url}")
+            inbox.until_stopped()  # the stack then drains the server before it closes the engine
+        except Stopped:
+            return
+        except ServerStartError as error:
+            fail(str(error), EXIT_PORT_TAKEN if error.code == "port_in_use" else EXIT_MODEL_OR_USAGE)
+        except EngineError as error:
+            fail(str(error))
+
+
+@main.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per input, as the network answers.")
+@click.option("--trust", is_flag=True, help="Consent to a model that is a program.")
+@click.option("--device", help="cpu, cuda, cuda:1 or mps; chosen automatically if not given.")
+def predict(model: str, inputs: tuple[str, ...], as_json: bool, trust: bool, device: str | None) -> None:
+    """Ask MODEL about every INPUT file: one line each."""
+    failed = False
+    with ExitStack() as stack:
+        settings = load_settings()
+        inbox = Inbox(stack)
+        engine = open_engine(stack, settings)
+        inbox.watch_loads(engine, stack)
+        try:
+            model_id = str(load_model(engine, inbox, model, device, trust)["id"])
+            for name, answer in answers(engine, inbox, model_id, inputs):
+                failed |= has_failed(answer)
+                click.echo(as_json_line(name, answer) if as_json else as_text_line(name, answer))
+        except Stopped:
+            raise SystemExit(130) from None
+    raise SystemExit(EXIT_INPUTS_FAILED if failed else 0)
+
+
+@main.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--trust", is_flag=True, help="Accepted for scripts; inspecting runs nothing of the model.")
+def inspect(model: str, as_json: bool, trust: bool) -> None:
+    """Say what is known of MODEL, and where each fact was read. Loads nothing."""
+    import orjson
+
+    with ExitStack() as stack:
+        inbox = Inbox(stack)
+        try:
+            spec = describe(open_engine(stack, load_settings()), inbox, model)
+        except Stopped:
+            raise SystemExit(130) from None
+    rows = spec.evidence_rows()
+    if as_json:
+        report: dict[str, Any] = {name: {"value": value, "source": source} for name, value, source in rows}
+        report["trust_class"] = str(spec.trust_class)
+        click.echo(orjson.dumps(report).decode())
+        return
+    rows.append(("trust_class", str(spec.trust_class), "format"))
+    width = max(len(name) for name, _, _ in rows)
+    for name, value, source in rows:
+        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        click.echo(f"{name:<{width}}  {text}  ({source})")
+
+
+# -- predict: inputs and answers -----------------------------------------------------------------------------------
+def answers(
+    engine: EnginePort, inbox: Inbox, model_id: str, inputs: Iterable[str]
+) -> Iterator[tuple[str, Prediction | Exception]]:
+    """(input as given, its answer or what went wrong), in the order of the inputs, some asked ahead."""
+    from engine.errors import EngineError
+
+    waiting: deque[tuple[str, Future[Prediction]]] = deque()
+
+    def oldest() -> tuple[str, Prediction | Exception]:
+        name, future = waiting.popleft()
+        try:
+            return name, inbox.result(future)
+        except (EngineError, OSError) as error:
+            return name, error
+
+    for name in inputs:
+        waiting.append((name, ask(engine, model_id, name)))
+        if len(waiting) >= INPUTS_AHEAD:
+            yield oldest()
+    while waiting:
+        yield oldest()
+
+
+def ask(engine: EnginePort, model_id: str, name: str) -> Future[Prediction]:
+    """Queue one file. A file that cannot be read comes back as OSError through the future."""
+    from engine.prediction import PredictRequest
+
+    path = Path(name)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        unread: Future[Prediction] = Future()
+        unread.set_exception(error)
+        return unread
+    content_type = CONTENT_TYPES.get(path.suffix.lower(), "application/octet-stream")
+    return engine.predict(PredictRequest(model_id, data, content_type, timeout_s=PREDICT_TIMEOUT_S))
+
+
+def has_failed(answer: Prediction | Exception) -> bool:
+    return isinstance(answer, Exception) or any("error" in row for row in answer.results or ())
+
+
+def shown(name: str) -> str:
+    """A file name as text, whatever bytes it has."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def sentence_of(error: Exception) -> str:
+    return f"{error.strerror or error}." if isinstance(error, OSError) else str(error)
+
+
+def as_json_line(name: str, answer: Prediction | Exception) -> str:
+    import orjson
+
+    if isinstance(answer, Exception):
+        code = str(getattr(answer, "code", "input_unreadable"))
+        body: dict[str, Any] = {"error": {"code": code, "message": sentence_of(answer)}}
+    else:
+        body = answer.to_json()
+    return orjson.dumps({"input": shown(name), **body}).decode()
+
+
+def as_text_line(name: str, answer: Prediction | Exception) -> str:
+    if isinstance(answer, Exception):
+        return f"{shown(name)}  error: {sentence_of(answer)}"
+    if answer.results is not None:
+        return f"{shown(name)}  {_summary(answer.results)}"
+    if answer.outputs is not None:
+        tensors = (f"{key} {value.dtype} {list(value.shape)}" for key, value in answer.outputs.items())
+        return f"{shown(name)}  {', '.join(tensors)}"
+    return f"{shown(name)}  {_best(answer.predictions or [])}"
+
+
+def _best(predictions: list[Any]) -> str:
+    if not predictions:
+        return "nothing found"
+    best = predictions[0]
+    if isinstance(best, dict) and "label" in best and isinstance(best.get("score"), float):
+        return f"{best['label']}  {best['score']:.1%}"
+    return str(best)
+
+
+def _summary(results: list[dict[str, Any]]) -> str:
+    """A table in one line: how many rows, and how often each answer."""
+    if len(results) == 1 and "error" not in results[0]:
+        return _best(results[0]["predictions"])
+    failed = sum("error" in row for row in results)
+    labels = Counter(
+        str(row["predictions"][0].get("label", ""))
+        for row in results
+        if row.get("predictions") and isinstance(row["predictions"][0], dict)
+    )
+    counted = ", ".join(f"{label} × {count}" for label, count in labels.most_common() if label)
+    parts = [f"{len(results)} rows", counted, f"{failed} failed" if failed else ""]
+    return "  ".join(part for part in parts if part)
+
+
+if __name__ == "__main__":
+    main()

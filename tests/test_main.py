@@ -1,0 +1,349 @@
+"""The command line: exit codes, what goes to stdout and what to stderr, signals; with fakes for engine and server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import main
+from engine.errors import ModelCorrupt, ServerStartError, UnusableInput
+from engine.model_spec import TrustClass
+from engine.prediction import Prediction, PredictRequest
+from engine.serving_types import KeyInfo, ServerPhase, ServerScope, ServerState, ServerUrl
+from tests.fakes import TIMING, FakeEngine, answer_three, spec
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class FakeController:
+    """The server as ``deskside serve`` uses it. ``on_start`` runs when the server is switched on."""
+
+    def __init__(self) -> None:
+        self.options: Any = None
+        self.error: ServerStartError | None = None
+        self.key: KeyInfo | None = None
+        self.stops = 0
+        self.on_start: Callable[[], None] = lambda: None
+
+    def start_at(self, options: Any) -> ServerState:
+        self.options = options
+        if self.error is not None:
+            raise self.error
+        self.on_start()
+        url = ServerUrl(f"http://{options.host}:{options.port}", "this computer", True)
+        return ServerState(ServerPhase.RUNNING, ServerScope.COMPUTER, options.port, (url,), self.key)
+
+    def stop(self) -> ServerState:
+        self.stops += 1
+        return ServerState()
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("DESKSIDE_HOME", str(tmp_path / "home"))
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    for handler in [h for h in root.handlers if h not in handlers]:
+        root.removeHandler(handler)
+        handler.close()
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    fake = FakeEngine()
+
+    def open_engine(stack: ExitStack, settings: Any) -> FakeEngine:
+        stack.callback(fake.close)
+        return fake
+
+    monkeypatch.setattr(main, "open_engine", open_engine)
+    return fake
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, engine: FakeEngine) -> FakeController:
+    fake = FakeController()
+
+    def open_server(stack: ExitStack, engine: Any, settings: Any) -> FakeController:
+        stack.callback(fake.stop)
+        return fake
+
+    monkeypatch.setattr(main, "open_server", open_server)
+    return fake
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main.main, list(arguments), catch_exceptions=False)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[str]:
+    paths = [tmp_path / name for name in ("one.png", "two.csv", "three.bin")]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    return [str(path) for path in paths]
+
+
+# -- predict -------------------------------------------------------------------------------------------------------
+def test_predict_prints_one_line_per_input_in_order(engine: FakeEngine, pictures: list[str]) -> None:
+    result = run("predict", "digits", *pictures)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [f"{path}  three  91.0%" for path in pictures]
+    assert result.stderr == ""
+    assert [r.content_type for r in engine.requests] == ["image/png", "text/csv", "application/octet-stream"]
+    assert [r.data for r in engine.requests] == [b"one.png", b"two.csv", b"three.bin"]
+    assert engine.closed
+
+
+def test_predict_json_has_the_networks_shape_and_the_input(engine: FakeEngine, pictures: list[str]) -> None:
+    result = run("predict", "digits", pictures[0], "--json")
+    told = json.loads(result.stdout)
+    assert told == {"input": pictures[0], **answer_three(PredictRequest("digits", b"")).to_json()}
+
+
+def test_predict_goes_on_after_an_input_that_fails(engine: FakeEngine, pictures: list[str]) -> None:
+    def answer(request: PredictRequest) -> Prediction:
+        if request.data == b"two.csv":
+            raise UnusableInput("This is no picture.", code="image_invalid")
+        return answer_three(request)
+
+    engine.answer = answer
+    result = run("predict", "digits", *pictures, "missing.png", "--json")
+    assert result.exit_code == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["input"] for line in lines] == [*pictures, "missing.png"]
+    assert ["error" in line for line in lines] == [False, True, False, True]
+    assert lines[1]["error"] == {"code": "image_invalid", "message": "This is no picture."}
+    assert lines[3]["error"]["message"] == "No such file or directory."
+
+
+def test_predict_asks_ahead_but_not_without_bound(engine: FakeEngine, tmp_path: Path) -> None:
+    engine.hold = True
+    most = 0
+    paths = []
+    for number in range(3 * main.INPUTS_AHEAD):
+        paths.append(tmp_path / f"{number}.png")
+        paths[-1].write_bytes(str(number).encode())
+
+    class Inbox(main.Inbox):
+        def result(self, future: Any) -> Any:
+            nonlocal most
+            most = max(most, len(engine.held))
+            for request, held in engine.held:
+                if not held.done():
+                    held.set_result(replace(answer_three(request), id=bytes(request.data).decode()))  # type: ignore[arg-type]
+            engine.held.clear()
+            return super().result(future)
+
+    engine.load("digits")
+    with ExitStack() as stack:
+        told = list(main.answers(engine, Inbox(stack), "digits", [str(path) for path in paths]))
+    assert [name for name, _ in told] == [str(path) for path in paths]
+    assert [a.id for _, a in told if isinstance(a, Prediction)] == [path.stem for path in paths]
+    assert 1 < most <= main.INPUTS_AHEAD
+
+
+def test_predict_sums_up_a_table_in_one_line(engine: FakeEngine, pictures: list[str]) -> None:
+    def row(label: str) -> dict[str, Any]:
+        return {"input": 0, "predictions": [{"label": label, "score": 0.9}]}
+
+    rows = [row("red"), row("white"), row("red"), {"input": 3, "error": {"code": "value_invalid", "message": "no"}}]
+    engine.answer = lambda request: Prediction("p", request.model, "tabular-classification", TIMING, results=rows)
+    result = run("predict", "wine", pictures[1])
+    assert result.exit_code == 1
+    assert result.stdout == f"{pictures[1]}  4 rows  red × 2, white × 1  1 failed\n"
+
+
+@pytest.mark.parametrize("command", [("predict", "x.keras", "a.png"), ("serve", "x.keras")])
+def test_a_model_that_fails_is_one_sentence_with_its_name(
+    engine: FakeEngine, server: FakeController, command: tuple[str, ...]
+) -> None:
+    engine.load_error = ModelCorrupt("The file ends too early;\na whole .keras archive was expected.", details="Trace…")
+    result = run(*command)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == "x.keras: The file ends too early; a whole .keras archive was expected.\n"
+    assert engine.closed
+
+
+@pytest.mark.parametrize("command", [("predict", "m"), ("serve",), ("serve", "m", "--port", "70000"), ("inspect",)])
+def test_wrong_usage_is_two(engine: FakeEngine, server: FakeController, command: tuple[str, ...]) -> None:
+    assert run(*command).exit_code == 2
+
+
+# -- inspect -------------------------------------------------------------------------------------------------------
+def test_inspect_json_gives_every_field_with_its_source(engine: FakeEngine) -> None:
+    told = json.loads(run("inspect", "digits-keras", "--json").stdout)
+    assert told.pop("trust_class") == "data"
+    assert told["task"] == {"value": "image-classification", "source": "assumed"}
+    assert list(told) == [name for name, _, _ in spec().evidence_rows()]
+
+
+def test_inspect_for_people_has_a_line_per_field(engine: FakeEngine) -> None:
+    lines = run("inspect", "digits-keras").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [*(name for name, _, _ in spec().evidence_rows()), "trust_class"]
+
+
+def test_inspect_turns_a_refused_model_away(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    inspected = engine.inspect
+
+    def refused(path: str | Path) -> Any:
+        future = inspected(path)
+        future._result = replace(future.result(), trust_class=TrustClass.REFUSED)  # type: ignore[attr-defined]
+        return future
+
+    monkeypatch.setattr(engine, "inspect", refused)
+    result = run("inspect", "evil.pkl")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "evil.pkl" in result.stderr
+
+
+# -- serve ---------------------------------------------------------------------------------------------------------
+def interrupt() -> None:
+    """What Ctrl+C does, as soon as the main thread is somewhere it can be interrupted."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_serve_says_one_line_and_ends_with_zero_on_a_signal(engine: FakeEngine, server: FakeController) -> None:
+    engine_closed_at_stop: list[bool] = []
+    stop = server.stop
+    server.stop = lambda: (engine_closed_at_stop.append(engine.closed), stop())[1]  # type: ignore[method-assign]
+    server.on_start = interrupt
+    previous = signal.getsignal(signal.SIGINT)
+    result = run("serve", "a", "b", "--port", "9000")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "Serving at http://127.0.0.1:9000\n"
+    assert [m["id"] for m in engine.stats()["models"]] == ["a", "b"]
+    assert engine_closed_at_stop == [False]  # drained first
+    assert engine.closed
+    assert signal.getsignal(signal.SIGINT) is previous
+
+
+def test_serve_speaks_only_when_every_model_is_ready(engine: FakeEngine, server: FakeController) -> None:
+    engine.hold_loads = True
+    server.on_start = interrupt
+    result = run("serve", "a")
+    assert result.stdout == ""
+    assert result.exit_code == 0
+    assert server.stops == 1
+
+
+def test_serve_waits_for_loads_that_end_on_another_thread(
+    engine: FakeEngine, server: FakeController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.hold_loads = True
+    finished = threading.Event()
+
+    def finish() -> None:
+        finished.set()
+        engine.held_loads[0][1].set_result({"id": "a"})
+
+    server.on_start = lambda: threading.Thread(target=finish).start()
+    monkeypatch.setattr(main.Inbox, "until_stopped", lambda inbox: None)
+    result = run("serve", "a", "--port", "0")
+    assert finished.is_set()
+    assert (result.exit_code, result.stdout) == (0, "Serving at http://127.0.0.1:0\n")
+    assert server.options.port == 0
+
+
+def test_serve_lazy_offers_and_does_not_load(engine: FakeEngine, server: FakeController) -> None:
+    server.on_start = interrupt
+    result = run("serve", "a", "--lazy")
+    assert result.exit_code == 0
+    assert result.stdout == "Serving at http://127.0.0.1:8765\n"
+    assert [m["state"] for m in engine.stats()["models"]] == ["UNLOADED"]
+
+
+def test_serve_lazy_asks_consent_for_a_program(
+    engine: FakeEngine, server: FakeController, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.pt"
+    model.write_bytes(b"code")
+
+    def inspect(path: str | Path) -> Any:
+        future: Any = main.Future()
+        future.set_result(spec("a", trust_class=TrustClass.PROGRAM, path=tmp_path, model_file=model, files=(model,)))
+        return future
+
+    monkeypatch.setattr(engine, "inspect", inspect)
+    server.on_start = interrupt
+    refused = run("serve", "a", "--lazy")
+    assert refused.exit_code == 2
+    assert "--trust" in refused.stderr
+    assert run("serve", "a", "--lazy", "--trust").exit_code == 0
+
+
+def test_a_taken_port_is_three(engine: FakeEngine, server: FakeController) -> None:
+    server.error = ServerStartError("Port 8765 is in use; 8766 is free.", port=8765, free_port=8766)
+    result = run("serve", "a")
+    assert (result.exit_code, result.stdout, result.stderr) == (3, "", "Port 8765 is in use; 8766 is free.\n")
+
+
+def test_an_address_that_is_not_ours_is_two(engine: FakeEngine, server: FakeController) -> None:
+    server.error = ServerStartError("10.9.9.9 is no address of this computer.", code="address_unavailable")
+    assert run("serve", "a", "--host", "10.9.9.9").exit_code == 2
+
+
+def test_a_made_key_is_said_once_on_stderr(engine: FakeEngine, server: FakeController) -> None:
+    server.key = KeyInfo("serve", "3f9a", 0.0, "secret-3f9a")
+    server.on_start = interrupt
+    result = run("serve", "a", "--host", "0.0.0.0")
+    assert result.stderr.count("secret-3f9a") == 1
+    assert "secret" not in result.stdout
+
+
+def test_no_key_and_key_file_exclude_each_other(engine: FakeEngine, server: FakeController) -> None:
+    assert run("serve", "a", "--no-key", "--key-file", "keys").exit_code == 2
+
+
+# -- the window's command, and the program as it is started ---------------------------------------------------------
+def start(*arguments: str, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code] if code else [sys.executable, str(ROOT / "main.py")]
+    inherited = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")}
+    return subprocess.run(
+        [*command, *arguments], env={**inherited, **environment}, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there is always a display")
+def test_without_a_display_the_window_says_so() -> None:
+    done = start("some-model")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "deskside serve" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_without_pyside_the_window_names_the_install_command() -> None:
+    code = "import sys; sys.modules['PySide6'] = None; sys.argv = ['deskside']; import main; main.main()"
+    done = start(code=code, QT_QPA_PLATFORM="offscreen")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "pip install pyside6-essentials" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_model_named_like_no_command_goes_to_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, ...]] = []
+    monkeypatch.setattr(main.window, "callback", lambda models: seen.append(models))
+    assert run("my-model", "other.keras").exit_code == 0
+    assert run().exit_code == 0
+    assert seen == [("my-model", "other.keras"), ()]
+
+
+def test_help_and_version_need_no_engine() -> None:
+    assert "serve" in start("--help").stdout
+    assert start("--version").stdout.strip().endswith("0.1.0")
