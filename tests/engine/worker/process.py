@@ -21,7 +21,7 @@ PATIENCE_S = 120.0
 """How long a test waits before it calls a worker dead; far above what any step takes."""
 
 
-def fake_spec(task: str = "raw-tensors", **changes: Any) -> ModelSpec:
+def make_spec(task: str = "raw-tensors", /, **changes: Any) -> ModelSpec:
     """A spec of the fake runtime; ``options`` are its faults."""
     values: dict[str, Any] = {
         "path": Path("/nowhere/fake"),

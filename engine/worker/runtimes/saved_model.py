@@ -1,0 +1,105 @@
+"""TensorFlow SavedModel folders, through one of their signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from engine.errors import LoadFailed, ModelCorrupt
+from engine.events import LoadStage
+from engine.model_spec import ModelSpec, TensorSpec
+from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, ReportStage
+from engine.worker.runtimes.tensorflow_setup import failure_kind, import_tensorflow, tensor_spec, to_array, to_tensor
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+class SavedModelRuntime:
+    """One SavedModel. The loaded object is kept: its signatures hold its variables only weakly."""
+
+    warm_up_runs = 1
+
+    def __init__(self) -> None:
+        self._device = "cpu"
+        self._tf: ModuleType | None = None
+        self._loaded: Any = None
+        self._function: Any = None
+        self._inputs: dict[str, Any] = {}
+
+    @property
+    def device(self) -> str:
+        return self._device
+
+    def load(self, spec: ModelSpec, device: str, threads: int, report: ReportStage) -> LoadedSignature:
+        report(LoadStage.IMPORTING)
+        tf, self._device = import_tensorflow(device, threads)
+        self._tf = tf
+        report(LoadStage.READING)
+        self._loaded = _read(tf, spec)
+        report(LoadStage.BUILDING)
+        signatures = {str(name): function for name, function in self._loaded.signatures.items()}
+        name = _choose_signature(signatures, spec)
+        self._function = signatures[name]
+        self._inputs = dict(self._function.structured_input_signature[1])
+        outputs = dict(self._function.structured_outputs)
+        return LoadedSignature(
+            tuple(_spec_of(n, t, spec.inputs) for n, t in sorted(self._inputs.items())),
+            tuple(_spec_of(n, t, spec.outputs) for n, t in sorted(outputs.items())),
+            name,
+            tuple(signatures),
+        )
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], signature: str) -> Arrays:
+        tf = self._tf
+        assert tf is not None
+        given = {name: to_tensor(tf, inputs[name], t.dtype) for name, t in self._inputs.items()}
+        return {str(name): to_array(tf, tensor) for name, tensor in sorted(self._function(**given).items())}
+
+    def failure(self, error: Exception) -> FailureKind:
+        assert self._tf is not None
+        return failure_kind(self._tf, error)
+
+
+def _read(tf: ModuleType, spec: ModelSpec) -> Any:
+    """The loaded object. Raises ModelCorrupt for a damaged folder, LoadFailed for operations this build has not."""
+    name = spec.path.name
+    try:
+        return tf.saved_model.load(str(spec.model_file))
+    except (OSError, tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
+        raise ModelCorrupt(f"{name} is damaged or no SavedModel folder.") from error
+    except (tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
+        if "not registered" in str(error):
+            raise LoadFailed(f"{name} uses an operation that this TensorFlow does not have.") from error
+        raise ModelCorrupt(f"{name} is incomplete: a part of the SavedModel folder is missing or damaged.") from error
+    except Exception as error:
+        # Protobuf's DecodeError, named so as not to import protobuf for one name.
+        if type(error).__name__ == "DecodeError":
+            raise ModelCorrupt(f"{name} is damaged: its saved_model.pb cannot be read.") from error
+        raise
+
+
+def _choose_signature(signatures: Mapping[str, Any], spec: ModelSpec) -> str:
+    """The one signature the spec names, else ``serving_default``, else the only one. Raises LoadFailed."""
+    if len(spec.signatures) == 1 and spec.signatures[0] in signatures:
+        return spec.signatures[0]
+    if DEFAULT_SIGNATURE in signatures:
+        return DEFAULT_SIGNATURE
+    if len(signatures) == 1:
+        return next(iter(signatures))
+    if not signatures:
+        raise LoadFailed(f"{spec.path.name} has no signature to call: export it with one.")
+    listed = ", ".join(sorted(signatures))
+    raise LoadFailed(f"{spec.path.name} has the signatures {listed}: name one in the sidecar (signatures).")
+
+
+def _spec_of(name: str, tensor: Any, stated: tuple[TensorSpec, ...]) -> TensorSpec:
+    if tensor.shape.rank is None:
+        # The signature leaves even the number of dimensions open: only the sidecar can say it.
+        shape = next((t.shape for t in stated if t.name == name), None)
+        if shape is None:
+            raise LoadFailed(f"The model leaves the rank of {name!r} open: state its shape in the sidecar.")
+        return tensor_spec(name, tensor.dtype.name, tuple(None if n < 0 else n for n in shape))
+    return tensor_spec(name, tensor.dtype.name, tuple(tensor.shape.as_list()))
