@@ -500,10 +500,11 @@ class ModelHost:
         self._refinements.clear()
         for item in self._queue:
             item.alone = self._suspects.is_suspect(item.payload.content_hash)
-        log.warning("worker of %s: %s", self.id, exit_.sentence())
         if self._state is ModelState.STOPPING:
+            log.info("worker of %s: %s", self.id, exit_.sentence())
             self._finish_unload()
         else:
+            log.warning("worker of %s: %s", self.id, exit_.sentence())
             self._restart_or_fail(ModelFailed(exit_.sentence(), details=exit_.last_words))
 
     def _restart_or_fail(self, cause: EngineError) -> None:
