@@ -15,6 +15,7 @@ from typing import Any
 from engine.errors import ModelRefused
 from engine.formats.container import LOCAL_HEADER, ZipContainer
 from engine.formats.disk import read_head
+from engine.formats.guesses import picture_of
 from engine.formats.keras_graph import read_graph
 from engine.formats.keras_objects import first_refusal
 from engine.model_spec import ModelSpec, Postprocessing, Preprocessing, TrustClass
@@ -74,7 +75,7 @@ def describe(path: Path) -> ModelSpec:
         activation = "sigmoid" if classes == 1 else "softmax"
         spec = replace(spec, postprocessing=Postprocessing(activation=activation))
         evidence["postprocessing.activation"] = facts.output_key
-    if facts.scaling:
+    if facts.scaling and len(facts.inputs) == 1 and picture_of(facts.inputs[0]) is not None:
         spec = replace(spec, preprocessing=Preprocessing(scaling=facts.scaling))
         evidence["preprocessing.scaling"] = facts.scaling_key
     return replace(spec, evidence=evidence)

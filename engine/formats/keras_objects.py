@@ -36,8 +36,8 @@ _LAYERS = _names(
     ZeroPadding2D ZeroPadding3D"""
 )
 _INITIALIZERS = _names(
-    """Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity IdentityInitializer LecunNormal LecunUniform Ones
-    Orthogonal OrthogonalInitializer RandomNormal RandomUniform STFT STFTInitializer TruncatedNormal VarianceScaling
+    """Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity LecunNormal LecunUniform Ones
+    Orthogonal RandomNormal RandomUniform STFT TruncatedNormal VarianceScaling
     Zeros"""
 )
 _REGULARIZERS = _names("L1 L1L2 L2 OrthogonalRegularizer")
@@ -83,7 +83,7 @@ _CORE_OPERATIONS = _names(
 )
 
 ALLOWED: dict[str, frozenset[str]] = {
-    "keras": _MODELS | {"DTypePolicy", "DTypePolicyMap"},
+    "keras": _MODELS | {"DTypePolicy", "DTypePolicyMap", "FloatDTypePolicy"},
     "keras.models": _MODELS,
     "keras.src.models.functional": frozenset({"Functional"}),
     "keras.src.models.sequential": frozenset({"Sequential"}),
@@ -144,7 +144,7 @@ def _references(config: Any) -> Iterator[dict[str, Any]]:
 def _refusal(reference: dict[str, Any]) -> str | None:
     class_name, inner = reference.get("class_name"), reference.get("config")
     module, registered = reference.get("module"), reference.get("registered_name")
-    named = f"its layer {_layer_name(inner) or class_name!r}"
+    named = f"its layer {_shorten(_layer_name(inner) or class_name)}"
     if not isinstance(class_name, str):
         return "its description names an object that is not text"
     if class_name in _RUNS_CODE:
@@ -169,7 +169,7 @@ def _refusal(reference: dict[str, Any]) -> str | None:
 
 def _layer_name(inner: Any) -> str:
     name = inner.get("name") if isinstance(inner, dict) else None
-    return repr(name[:60]) if isinstance(name, str) else ""
+    return name[:60] if isinstance(name, str) else ""
 
 
 def _shorten(value: Any) -> str:

@@ -107,20 +107,29 @@ def _rebuilds_tensors(module: str) -> bool:
 def pickled_modules(pickled: bytes) -> set[str]:
     """The modules a pickle would import, read from its opcodes. ``{"?"}`` is among them where they cannot be told."""
     modules: set[str] = set()
-    strings: list[str] = []
+    memo: dict[int, str | None] = {}
+    pushed: tuple[str | None, str | None] = (None, None)  # the last two values on the stack, where they are text
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
+            name = opcode.name
             if count > MAX_OPCODES:
                 return modules | {"?"}
-            if opcode.name in ("GLOBAL", "INST"):
-                modules.add(str(argument).partition(" ")[0])
-            elif opcode.name == "STACK_GLOBAL":
-                # It takes module and name from the stack: the last two strings, unless they came from the memo.
-                modules.add(strings[-2] if len(strings) > 1 else "?")
-            elif opcode.name in ("EXT1", "EXT2", "EXT4"):
-                modules.add("?")
-            elif isinstance(argument, str):
-                strings = [*strings[-1:], argument]
+            if name == "MEMOIZE":
+                memo[len(memo)] = pushed[1]
+            elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
+                memo[int(str(argument))] = pushed[1]
+            elif name in ("GET", "BINGET", "LONG_BINGET"):
+                pushed = (pushed[1], memo.get(int(str(argument))))
+            elif "UNICODE" in name or "STRING" in name:
+                pushed = (pushed[1], argument if isinstance(argument, str) else None)
+            else:
+                if name in ("GLOBAL", "INST"):
+                    modules.add(str(argument).partition(" ")[0])
+                elif name == "STACK_GLOBAL":
+                    modules.add("?" if None in pushed else str(pushed[0]))
+                elif name in ("EXT1", "EXT2", "EXT4"):
+                    modules.add("?")
+                pushed = (None, None)
     except (ValueError, IndexError, UnicodeDecodeError):
         return modules | {"?"}
     return modules

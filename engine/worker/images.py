@@ -209,7 +209,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 def _from_wide_samples(image: Image.Image) -> Image.Image:
     samples = np.asarray(image)
     low, high = float(samples.min()), float(samples.max())
-    kind, top, divisor = ("floating-point", 1.0, 1.0 / 255.0) if image.mode == "F" else ("32-bit", 65535.0, 257.0)
+    kind, top, factor = ("floating-point", 1.0, 255.0) if image.mode == "F" else ("32-bit", 65535.0, 255.0 / 65535.0)
     if not (low >= 0.0 and high <= top):
         raise UnusableInput(
             f"The picture has {kind} samples outside 0 to {top:.0f}, whose brightness range is not known.",
@@ -218,7 +218,7 @@ def _from_wide_samples(image: Image.Image) -> Image.Image:
     scaled = np.empty(samples.shape, np.uint8)
     for row in range(0, len(samples), _ROWS_AT_ONCE):
         part = samples[row : row + _ROWS_AT_ONCE]
-        scaled[row : row + _ROWS_AT_ONCE] = np.rint(part / divisor)
+        scaled[row : row + _ROWS_AT_ONCE] = np.rint(part * factor)
     return Image.fromarray(scaled)
 
 

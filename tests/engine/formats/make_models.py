@@ -1,0 +1,134 @@
+"""Writes real model files with the frameworks themselves. Run as a child process: the test process imports none.
+
+``python make_models.py FOLDER`` fills FOLDER.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def keras_models(folder: Path) -> None:
+    import keras
+    import tensorflow as tf
+    from keras import layers
+
+    sequential = keras.Sequential(
+        [
+            keras.Input((8, 8, 1), name="image"),
+            layers.Rescaling(1 / 16),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dropout(0.2),
+            layers.Dense(10),
+            layers.Softmax(),
+        ],
+        name="digits",
+    )
+
+    def own_loss(y_true, y_pred):  # type: ignore[no-untyped-def]
+        return keras.ops.mean(y_true - y_pred)
+
+    sequential.compile("adam", own_loss)
+    sequential.save(folder / "sequential.keras")
+    inner = keras.Sequential([keras.Input((32, 32, 3)), layers.RandomFlip(), layers.Rescaling(1 / 127.5, offset=-1)])
+    picture = keras.Input((32, 32, 3), name="photo")
+    x = layers.GlobalAveragePooling2D()(inner(picture))
+    x = keras.ops.relu(x + 1.0)
+    functional = keras.Model(picture, layers.Dense(5, kernel_regularizer="l2", name="scores")(x))
+    functional.save(folder / "functional.keras")
+    functional.export(folder / "exported", verbose=False)
+    left, right = keras.Input((4,), name="left"), keras.Input((3,), name="right")
+    keras.Model([left, right], layers.Dense(1, activation="sigmoid")(layers.Concatenate()([left, right]))).save(
+        folder / "two_inputs.keras"
+    )
+    table = keras.Input((3,), name="features")
+    keras.Model(table, layers.Dense(2, activation="softmax", name="classes")(layers.Normalization()(table))).save(
+        folder / "table.keras"
+    )
+    keras.Sequential([keras.Input((4,)), layers.Lambda(lambda t: t * 2, output_shape=(4,), name="twice")]).save(
+        folder / "lambda.keras"
+    )
+
+    @keras.saving.register_keras_serializable(package="mine")
+    class Own(layers.Layer):  # type: ignore[misc]
+        def call(self, t):  # type: ignore[no-untyped-def]
+            return t
+
+    keras.Sequential([keras.Input((4,)), Own(name="special")]).save(folder / "custom.keras")
+    words = layers.StringLookup(vocabulary=["a", "b"], name="words")
+    keras.Sequential([keras.Input((1,), dtype="string"), words]).save(folder / "lookup.keras")
+
+    class Doubler(tf.Module):  # type: ignore[misc]
+        @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.int64, name="numbers")])  # type: ignore[untyped-decorator]
+        def twice(self, numbers):  # type: ignore[no-untyped-def]
+            return {"doubled": numbers * 2}
+
+        @tf.function(input_signature=[tf.TensorSpec(None, tf.string, name="text")])  # type: ignore[untyped-decorator]
+        def echo(self, text):  # type: ignore[no-untyped-def]
+            return {"text": text}
+
+    doubler = Doubler()
+    tf.saved_model.save(
+        doubler, str(folder / "signatures"), signatures={"serving_default": doubler.twice, "echo": doubler.echo}
+    )
+    from keras.src.api_export import REGISTERED_NAMES_TO_OBJS  # the names a config may use
+
+    (folder / "keras_names.json").write_text(json.dumps(sorted(REGISTERED_NAMES_TO_OBJS)))
+    operations = {}
+    for module in ("numpy", "nn", "math", "image", "linalg", "core"):
+        loaded = __import__(f"keras.src.ops.{module}", fromlist=["Operation"])
+        operations[f"keras.src.ops.{module}"] = [n for n, v in vars(loaded).items() if isinstance(v, type)]
+    (folder / "keras_operations.json").write_text(json.dumps(operations))
+
+
+def saved_model_fields(folder: Path) -> None:
+    from tensorflow.core.framework import tensor_shape_pb2, types_pb2
+    from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+
+    graph = meta_graph_pb2.MetaGraphDef
+    messages = {
+        "SavedModel": saved_model_pb2.SavedModel,
+        "MetaGraph": graph,
+        "MetaInfo": graph.MetaInfoDef,
+        "Signature": meta_graph_pb2.SignatureDef,
+        "TensorInfo": meta_graph_pb2.TensorInfo,
+        "TensorShape": tensor_shape_pb2.TensorShapeProto,
+        "Dim": tensor_shape_pb2.TensorShapeProto.Dim,
+    }
+    fields = {name: {f.name: f.number for f in m.DESCRIPTOR.fields} for name, m in messages.items()}
+    numbers = {number: name for name, number in types_pb2.DataType.items()}
+    (folder / "saved_model_fields.json").write_text(json.dumps({"fields": fields, "dtypes": numbers}))
+
+
+def torch_models(folder: Path) -> None:
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(x)
+
+    net = Net()
+    script = torch.jit.trace(net, torch.zeros(1, 4))
+    torch.jit.save(script, str(folder / "script.pt"), _extra_files={"notes.txt": "x"})
+    torch.save(net.state_dict(), folder / "weights.pt")
+    torch.save({"epoch": 3, "model": net.state_dict(), "best": 0.5}, folder / "checkpoint.pth")
+    torch.save(torch.nn.Sequential(torch.nn.Linear(4, 2)), folder / "whole.pt")
+    torch.save(net.state_dict(), folder / "legacy.pt", _use_new_zipfile_serialization=False)
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    keras_models(target)
+    saved_model_fields(target)
+    torch_models(target)
