@@ -92,7 +92,7 @@ def configure_logging() -> None:
     root.addHandler(short)
     try:
         folder = data_dir()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         full = logging.handlers.RotatingFileHandler(
             folder / "deskside.log", maxBytes=1 << 20, backupCount=3, encoding="utf-8", delay=True
         )

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -347,3 +348,68 @@ def test_a_model_named_like_no_command_goes_to_the_window(monkeypatch: pytest.Mo
 def test_help_and_version_need_no_engine() -> None:
     assert "serve" in start("--help").stdout
     assert start("--version").stdout.strip().endswith("0.1.0")
+
+
+# -- the real program, with real workers -----------------------------------------------------------------------------
+def golden(name: str) -> tuple[Path, dict[str, float], float]:
+    """A bundled model's golden input, {label: score} and tolerance."""
+    folder = ROOT / "examples" / name / "golden"
+    told = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+    scores = {entry["label"]: entry["score"] for entry in told["predictions"]}
+    return folder / told["input"], scores, told["tolerance"]
+
+
+@pytest.mark.real
+def test_serve_answers_the_golden_sample_and_ends_cleanly(tmp_path: Path) -> None:
+    picture, scores, tolerance = golden("digits-torch")
+    command = [sys.executable, str(ROOT / "main.py"), "serve", str(ROOT / "examples" / "digits-torch"), "--port"]
+    log_path = tmp_path / "stderr"
+    with (
+        log_path.open("w") as errors,
+        subprocess.Popen([*command, "0"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=errors, text=True) as serving,
+    ):
+        assert serving.stdout is not None
+        line = serving.stdout.readline()
+        assert line.startswith("Serving at http://127.0.0.1:"), log_path.read_text()
+        url = line.split()[-1]
+        assert urllib.request.urlopen(f"{url}/health/ready", timeout=30).status == 200  # READY before it speaks
+        question = urllib.request.Request(
+            f"{url}/predict/digits-torch?top_k=10", picture.read_bytes(), {"Content-Type": "image/png"}
+        )
+        answer = json.load(urllib.request.urlopen(question, timeout=30))
+        assert {p["label"]: p["score"] for p in answer["predictions"]} == pytest.approx(scores, abs=tolerance)
+
+        second = subprocess.run([*command, url.rpartition(":")[2]], capture_output=True, text=True, timeout=60)
+        assert (second.returncode, second.stdout) == (3, "")
+        assert len(second.stderr.splitlines()) == 1
+
+        serving.send_signal(signal.SIGTERM)
+        assert serving.stdout.read() == ""
+        assert serving.wait(60) == 0
+    assert log_path.read_text() == ""
+
+
+@pytest.mark.real
+def test_predict_and_inspect_on_real_files(tmp_path: Path) -> None:
+    picture, scores, tolerance = golden("digits-keras")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(picture.read_bytes()[:500])
+    model = ROOT / "examples" / "digits-keras"
+    done = start("predict", str(model), str(picture), str(broken), "--json")
+    good, bad = (json.loads(line) for line in done.stdout.splitlines())
+    assert (done.returncode, done.stderr) == (1, "")
+    best = good["predictions"][0]
+    assert best["score"] == pytest.approx(scores[best["label"]], abs=tolerance)
+    assert good["input"] == str(picture)
+    assert bad["error"]["code"] == "image_invalid"
+
+    told = json.loads(start("inspect", str(model), "--json").stdout)
+    assert told["preprocessing.size"] == {"value": [32, 32], "source": "sidecar"}
+
+    cut = tmp_path / "cut.keras"
+    cut.write_bytes((model / "model.keras").read_bytes()[:1000])
+    for command in (("predict", str(cut), str(picture)), ("inspect", str(cut)), ("serve", str(cut), "--port", "0")):
+        failed = start(*command)
+        assert (failed.returncode, failed.stdout) == (2, "")
+        assert "cut.keras" in failed.stderr
+        assert len(failed.stderr.splitlines()) == 1
