@@ -16,10 +16,10 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from embedded_server.access import AccessRules
 from embedded_server.addresses import loopback_rules
 from embedded_server.data_plane import DataPlane
-from embedded_server.door import DECISION, REQUEST_ID, Door, DoorMiddleware
+from embedded_server.door import DECISION, REQUEST_ID, Door, DoorMiddleware, HouseFull
 from embedded_server.errors import SECURITY_HEADERS, STATUS, HttpError, door_error, engine_error
 from embedded_server.protocols.native import native_routes
-from engine.errors import Busy, Draining, EngineError
+from engine.errors import EngineError
 from engine.ports import EnginePort
 from engine.settings import ServerSettings
 
@@ -87,8 +87,8 @@ def _add_error_handlers(app: Flask, door: Door) -> None:
         answer = engine_error(error)
         if answer.status >= 500 and answer.code == "internal":
             log.error("request %s: %s: %s %s", _request_id(), error.code, error, error.details)
-        if isinstance(error, Busy | Draining):
-            _note_refusal(door, error.code)
+        if isinstance(error, HouseFull):
+            _note_refusal(door, error)
         return _error_response(answer)
 
     @app.errorhandler(HTTPException)
@@ -111,11 +111,13 @@ def _http_exception(error: HTTPException) -> HttpError:
     return door_error(by_status.get(error.code or 500, "internal"))
 
 
-def _note_refusal(door: Door, code: str) -> None:
-    # The engine's own refusals are in its own list; these were turned away before it saw them.
+def _note_refusal(door: Door, error: HouseFull) -> None:
+    # What the engine refuses itself is in its own list.
     decision = request.environ[DECISION]
     size = request.content_length or 0
-    door.refusals.add(_request_id(), code, lane=decision.lane, client=decision.client, path=request.path, size=size)
+    door.refusals.add(
+        _request_id(), error.code, lane=decision.lane, client=decision.client, path=request.path, size=size
+    )
 
 
 def _error_response(error: HttpError) -> Response:

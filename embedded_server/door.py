@@ -65,6 +65,10 @@ def json_headers(error: HttpError, body: bytes) -> list[tuple[str, str]]:
     ]
 
 
+class HouseFull(Busy):
+    """As many requests are inside as the server takes; the engine has not seen this one."""
+
+
 class Refusals:
     """The last :data:`REFUSALS` requests that were turned away, newest first. Thread-safe."""
 
@@ -129,10 +133,10 @@ class Door:
 
     @contextmanager
     def request_inside(self) -> Iterator[None]:
-        """Count one request as inside the engine. Raises Busy at once where the house is full."""
+        """Count one request as inside the engine. Raises HouseFull at once where there is no room."""
         with self._lock:
             if self._inside >= self._limit:
-                raise Busy("The server has as many requests as it takes. Ask again shortly.")
+                raise HouseFull("The server has as many requests as it takes. Ask again shortly.")
             self._inside += 1
         try:
             yield
