@@ -16,6 +16,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtNetwork import QLocalServer, QLocalSocket
+from PySide6.QtWidgets import QApplication
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,18 @@ def hand_over(name: str, paths: Sequence[Path]) -> bool:
         if not socket.waitForReadyRead(WAIT_MS):
             return False
     return bytes(socket.readLine().data()) == _OK
+
+
+def claim(folder: Path, paths: Sequence[Path]) -> MeetingPoint | None:
+    """The meeting point of the first start, or None: a window runs already and has taken ``paths``.
+
+    Makes the QApplication where there is none.
+    """
+    if QApplication.instance() is None:
+        QApplication(sys.argv[:1])
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = meeting_point(folder)
+    return None if hand_over(name, paths) else MeetingPoint(name)
 
 
 class MeetingPoint(QObject):

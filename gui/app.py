@@ -1,0 +1,104 @@
+"""The application around the window: style, theme, and one sentence where an exception was not expected."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from PySide6.QtCore import QObject, Qt, Signal
+from PySide6.QtWidgets import QApplication, QDialog, QVBoxLayout
+
+from engine import EnginePort
+from engine.settings import Settings, SettingsStore
+from gui.main_window import MainWindow
+from gui.panels.error_panel import Details
+from gui.ports import ServerPort
+from gui.theme import ThemeSwitch
+from gui.widgets.basics import Button, label
+
+log = logging.getLogger(__name__)
+
+
+def create_application(settings: Settings, argv: Sequence[str] = ()) -> tuple[QApplication, ThemeSwitch]:
+    """The QApplication in Fusion style, and the switch of its theme. Call once, on the main thread."""
+    app = QApplication.instance()
+    if not isinstance(app, QApplication):
+        app = QApplication([sys.argv[0], *argv])
+    app.setApplicationName("Deskside")
+    app.setApplicationDisplayName("Deskside")
+    app.setDesktopFileName("deskside")
+    app.setStyle("Fusion")
+    return app, ThemeSwitch(app, settings.window.theme)
+
+
+class ExceptionReporter(QObject):
+    """``sys.excepthook`` for the window: logs, then says one sentence with the traceback folded away."""
+
+    _raised = Signal(str)
+
+    def __init__(self, window: MainWindow) -> None:
+        super().__init__(window)
+        self._window = window
+        self.dialog: QDialog | None = None
+        self._raised.connect(self._show, Qt.ConnectionType.QueuedConnection)
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            self._window.close()
+            return
+        log.critical("unexpected error in the window", exc_info=(kind, error, trace))
+        self._raised.emit("".join(traceback.format_exception(kind, error, trace)))
+
+    def _show(self, text: str) -> None:
+        if self.dialog is not None:  # one at a time: a fault in a timer would bury the window in dialogs
+            return
+        dialog = QDialog(self._window)
+        dialog.setWindowTitle("Deskside")
+        dialog.setMinimumWidth(560)
+        details = Details()
+        details.text.setPlainText(text)
+        close = Button("Close", kind="primary")
+        close.clicked.connect(dialog.accept)
+        box = QVBoxLayout(dialog)
+        box.setContentsMargins(28, 24, 28, 20)
+        box.setSpacing(10)
+        box.addWidget(label("Something in Deskside went wrong.", "title"))
+        box.addWidget(label("Your models keep answering. Copy the details and report them.", "body2", wrap=True))
+        box.addWidget(details)
+        box.addWidget(close, 0, Qt.AlignmentFlag.AlignRight)
+        dialog.finished.connect(self._on_closed)
+        dialog.finished.connect(dialog.deleteLater)
+        self.dialog = dialog
+        dialog.open()
+
+    def _on_closed(self, _result: int) -> None:
+        self.dialog = None
+
+
+def run(
+    engine: EnginePort,
+    server: ServerPort,
+    settings: Settings,
+    models: Sequence[Path] = (),
+    settings_store: SettingsStore | None = None,
+    examples: Sequence[Path] = (),
+) -> int:
+    """Open the window with ``models`` and run until it is closed; returns the exit status.
+
+    The engine and the server stay the caller's: the window stops the server, the caller closes both.
+    """
+    app, theme_switch = create_application(settings)
+    window = MainWindow(engine, server, settings, settings_store, examples, theme_switch)
+    before = sys.excepthook
+    sys.excepthook = ExceptionReporter(window)
+    try:
+        window.show()
+        if models:
+            window.open_paths(list(models))
+        return app.exec()
+    finally:
+        sys.excepthook = before

@@ -1,0 +1,137 @@
+"""The last 100 requests, newest on top: those the engine took and those the door turned away, merged by time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
+
+from engine.serving_types import RequestRecord, RequestState
+from gui.widgets.basics import plain_tooltip
+from gui.words import ms_words, size_words
+
+LIMIT = 100
+COLUMNS = ("Time", "From", "Model", "State", "Waited", "Ran", "Size")
+TIME, FROM, MODEL, STATE, WAITED, RAN, SIZE = range(7)
+RECORD_ROLE = Qt.ItemDataRole.UserRole
+
+_Index = QModelIndex | QPersistentModelIndex
+_RIGHT = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+
+_CODES = {
+    "busy": "busy",
+    "key_required": "no key",
+    "key_invalid": "wrong key",
+    "key_limit": "too many wrong keys",
+    "bad_host": "wrong address",
+    "bad_origin": "from another page",
+    "not_found": "no such page",
+    "input_too_large": "too large",
+    "image_invalid": "not a picture",
+    "unsupported_media_type": "wrong kind",
+    "model_not_found": "no such model",
+    "worker_restarted": "process ended",
+    "deadline_exceeded": "",
+}
+
+
+def state_words(record: RequestRecord) -> str:
+    """``refused, not a picture``: the state, and why where it is known."""
+    if record.state in (RequestState.REFUSED, RequestState.FAILED) and record.code:
+        why = _CODES.get(record.code, record.code.replace("_", " "))
+        return f"{record.state}, {why}" if why else str(record.state)
+    return str(record.state)
+
+
+def caller_words(record: RequestRecord) -> str:
+    if record.lane in ("owner", "batch"):
+        return "you"
+    return record.client or ("this computer" if record.lane == "loopback" else "network")
+
+
+class RequestsModel(QAbstractTableModel):
+    """``set_held(True)`` (the pointer is on the list) keeps the rows where they are; their states still move on."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._served: tuple[RequestRecord, ...] = ()
+        self._refused: tuple[RequestRecord, ...] = ()
+        self._rows: list[RequestRecord] = []
+        self._held = False
+
+    @property
+    def records(self) -> tuple[RequestRecord, ...]:
+        return tuple(self._rows)
+
+    def set_served(self, records: Sequence[RequestRecord]) -> None:
+        self._served = tuple(records)
+        self._merge()
+
+    def set_refused(self, records: Sequence[RequestRecord]) -> None:
+        self._refused = tuple(records)
+        self._merge()
+
+    def set_held(self, held: bool) -> None:
+        self._held = held
+        if not held:
+            self._merge()
+
+    def _merge(self) -> None:
+        everything = sorted((*self._served, *self._refused), key=lambda record: record.received_at, reverse=True)
+        if self._held:
+            newest = {record.id: record for record in everything}
+            rows = [newest.get(record.id, record) for record in self._rows]
+        else:
+            rows = everything[:LIMIT]
+        if rows == self._rows:
+            return
+        if [r.id for r in rows] == [r.id for r in self._rows]:
+            self._rows = rows
+            self.dataChanged.emit(self.index(0, 0), self.index(len(rows) - 1, len(COLUMNS) - 1))
+            return
+        self.beginResetModel()
+        self._rows = rows
+        self.endResetModel()
+
+    def rowCount(self, parent: _Index = QModelIndex()) -> int:
+        return 0 if parent.isValid() else len(self._rows)
+
+    def columnCount(self, parent: _Index = QModelIndex()) -> int:
+        return 0 if parent.isValid() else len(COLUMNS)
+
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = int(Qt.ItemDataRole.DisplayRole)
+    ) -> Any:
+        if orientation is Qt.Orientation.Horizontal:
+            if role == Qt.ItemDataRole.DisplayRole:
+                return COLUMNS[section]
+            if role == Qt.ItemDataRole.TextAlignmentRole:
+                right = section >= WAITED
+                return _RIGHT if right else int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        return None
+
+    def data(self, index: _Index, role: int = int(Qt.ItemDataRole.DisplayRole)) -> Any:
+        record = self._rows[index.row()]
+        if role == RECORD_ROLE:
+            return record
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return _RIGHT if index.column() >= WAITED else None
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return plain_tooltip(self._text(record, index.column()))
+        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
+            return self._text(record, index.column())
+        return None
+
+    @staticmethod
+    def _text(record: RequestRecord, column: int) -> str:
+        return (
+            time.strftime("%H:%M:%S", time.localtime(record.received_at)),
+            caller_words(record),
+            record.model,
+            state_words(record),
+            ms_words(record.wait_ms),
+            ms_words(record.run_ms),
+            size_words(record.size),
+        )[column]

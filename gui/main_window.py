@@ -1,0 +1,347 @@
+"""The main window: layout and wiring only. What happens on a page is the page's own business."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QMimeData, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import (
+    QAction,
+    QCloseEvent,
+    QDragEnterEvent,
+    QDragLeaveEvent,
+    QDragMoveEvent,
+    QDropEvent,
+    QKeySequence,
+)
+from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QMenu, QStackedWidget, QVBoxLayout, QWidget
+
+from engine import EnginePort
+from engine.errors import ConsentRequired
+from engine.events import Notice, Snapshot
+from engine.settings import Settings, SettingsStore
+from gui.engine_bridge import EngineBridge
+from gui.error_text import error_text
+from gui.model_loader import ModelLoader
+from gui.model_shelf import ModelShelf
+from gui.panels.consent_dialog import ConsentDialog, Shade
+from gui.panels.frame import Header, Rail, StatusLine
+from gui.panels.predict_page import PredictPage
+from gui.panels.requests_card import RequestsCard
+from gui.panels.server_page import ServerPage
+from gui.panels.settings_page import SettingsPage
+from gui.ports import ServerPort
+from gui.predict_queue import PredictQueue
+from gui.server_bridge import ServerBridge
+from gui.theme import ThemeSwitch
+from gui.widgets.drop_area import DropState
+from gui.widgets.focus_ring import FocusRing
+
+log = logging.getLogger(__name__)
+
+CLOSE_WITHIN_MS = 20_000
+"""A close that takes longer goes on without the window; the engine's own close is bounded as well."""
+PREDICT, SERVER, SETTINGS = range(3)
+
+
+class MainWindow(QMainWindow):
+    """``closed`` once everything the window started has ended."""
+
+    closed = Signal()
+    _torn_down = Signal()
+
+    def __init__(
+        self,
+        engine: EnginePort,
+        server: ServerPort,
+        settings: Settings,
+        settings_store: SettingsStore | None = None,
+        examples: Sequence[Path] = (),
+        theme_switch: ThemeSwitch | None = None,
+    ) -> None:
+        super().__init__()
+        self.setWindowTitle("Deskside")
+        self.setMinimumSize(QSize(760, 560))
+        self.resize(1280, 800)
+        self.setAcceptDrops(True)
+        self.is_closed = False
+        self._closing = False
+        self._theme_switch = theme_switch
+        self.bridge = EngineBridge(engine, self)
+        self.loader = ModelLoader(self.bridge, self)
+        self.shelf = ModelShelf(self)
+        self.queue = PredictQueue(self.bridge, self)
+        self.server = ServerBridge(server, self.bridge, self)
+        self.header = Header(self.shelf)
+        self.rail = Rail()
+        self.predict_page = PredictPage(self.bridge, self.shelf, self.queue, examples, settings.window.doubtful_below)
+        self.requests = RequestsCard()
+        self.server_page = ServerPage(self.server, self.shelf, self.requests, settings.server.port)
+        self.settings_page = SettingsPage(self.bridge, settings, settings_store)
+        self.pages = QStackedWidget()
+        for page in (self.predict_page, self.server_page, self.settings_page):
+            self.pages.addWidget(page)
+        self.status_line = StatusLine()
+        self.focus_ring = FocusRing(self)
+        self._lay_out()
+        self._add_actions()
+        self._connect()
+        self.show_page(PREDICT)
+        self.bridge.run(self, engine.stats, lambda stats: self.shelf.entries(stats["models"]), self._on_internal)
+
+    def _lay_out(self) -> None:
+        body = QHBoxLayout()
+        body.setSpacing(0)
+        body.addWidget(self.rail)
+        right = QVBoxLayout()
+        right.setSpacing(0)
+        right.addWidget(self.pages, 1)
+        right.addWidget(self.status_line)
+        body.addLayout(right, 1)
+        central = QWidget()
+        box = QVBoxLayout(central)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(0)
+        box.addWidget(self.header)
+        box.addLayout(body, 1)
+        self.setCentralWidget(central)
+
+    def _add_actions(self) -> None:
+        page = self.predict_page
+        self.menu = QMenu(self)
+        self.actions_by_name: dict[str, QAction] = {}
+        for name, shortcut, slot in (
+            ("Open files…", QKeySequence("Ctrl+O"), page.open_files),
+            ("Open a model…", QKeySequence("Ctrl+L"), page.open_model),
+            ("Open a folder…", QKeySequence(), page.open_folder),
+            ("Paste", QKeySequence("Ctrl+V"), lambda: page.paste()),
+            ("Clear the list", QKeySequence(), page.clear),
+            ("", QKeySequence(), None),
+            ("Predict", QKeySequence("Ctrl+1"), lambda: self.show_page(PREDICT)),
+            ("Server", QKeySequence("Ctrl+2"), lambda: self.show_page(SERVER)),
+            ("Settings", QKeySequence("Ctrl+,"), lambda: self.show_page(SETTINGS)),
+            ("", QKeySequence(), None),
+            ("Cancel the load", QKeySequence("Esc"), self._cancel_newest),
+            ("Close this model", QKeySequence(), self._eject_active),
+            ("", QKeySequence(), None),
+            ("Quit", QKeySequence("Ctrl+Q"), self.close),
+        ):
+            if slot is None:
+                self.menu.addSeparator()
+                continue
+            action = QAction(name, self)
+            action.setShortcut(shortcut)
+            action.triggered.connect(lambda _checked=False, act=slot: act())
+            self.menu.addAction(action)
+            self.addAction(action)
+            self.actions_by_name[name] = action
+
+    def _connect(self) -> None:
+        bridge, loader, shelf, page = self.bridge, self.loader, self.shelf, self.predict_page
+        loader.started.connect(shelf.load_started)
+        loader.progressed.connect(shelf.load_progressed)
+        loader.loaded.connect(self._on_loaded)
+        loader.failed.connect(self._on_load_failed)
+        loader.cancelled.connect(self._on_load_cancelled)
+        bridge.model_state_changed.connect(shelf.state_changed)
+        bridge.snapshot_taken.connect(self._on_snapshot)
+        bridge.notice_given.connect(self._on_notice)
+        page.model_asked.connect(self.load_model)
+        page.cancel_asked.connect(loader.cancel)
+        page.status.connect(self.status_line.say)
+        page.answered.connect(self.status_line.show_timing)
+        page.zoomed.connect(self._show_position)
+        self.queue.changed.connect(self._show_position)
+        self.server_page.status.connect(self.status_line.say)
+        self.settings_page.status.connect(self.status_line.say)
+        self.settings_page.changed.connect(self._on_settings)
+        self.server.changed.connect(self._on_server_changed)
+        self.header.chosen.connect(self._on_chip_chosen)
+        self.header.cancel_asked.connect(loader.cancel)
+        self.header.eject_asked.connect(self.eject)
+        self.header.start_again_asked.connect(self._on_start_again)
+        self.header.open_asked.connect(page.open_model)
+        self.header.pill.clicked.connect(lambda: self.show_page(SERVER))
+        self.header.menu_button.clicked.connect(
+            lambda: self.menu.popup(self.header.menu_button.mapToGlobal(self.header.menu_button.rect().bottomLeft()))
+        )
+        self.rail.chosen.connect(self.show_page)
+        self._torn_down.connect(self._on_torn_down, Qt.ConnectionType.QueuedConnection)
+        self._on_server_changed()
+
+    # -- models ----------------------------------------------------------------------------------------------------
+    def load_model(self, path: Path, trust: bool = False) -> None:
+        """Open the model at ``path``; the chip, the page and the status line follow it."""
+        if self._closing:
+            return
+        self.predict_page.leave_error()
+        self.shelf.load_asked(self.loader.load(path, trust), path)
+        self.status_line.say("accent", f"Loading {path.name}.")
+
+    def open_paths(self, paths: Sequence[Path]) -> None:
+        """What the command line named, or a second start handed over."""
+        self.predict_page.take_paths(paths)
+
+    def eject(self, key: str) -> None:
+        """Close a model; its process and memory go."""
+        self.shelf.stopping(key)
+        self.bridge.ask(self, lambda engine: engine.unload(key), lambda _: self.shelf.removed(key), self._on_internal)
+
+    def _on_loaded(self, token: int, entry: dict[str, Any]) -> None:
+        self.shelf.load_finished(token, entry)
+        self.status_line.say("ok", f"{entry['id']} is ready.")
+
+    def _on_load_failed(self, token: int, path: Path, error: BaseException) -> None:
+        self.shelf.load_ended(token)
+        if isinstance(error, ConsentRequired):
+            self._ask_consent(path, error)
+            return
+        self.status_line.say("error", f"{path.name} was not opened.")
+        self.predict_page.show_error(error)
+        self.show_page(PREDICT)
+
+    def _on_load_cancelled(self, token: int, path: Path) -> None:
+        self.shelf.load_ended(token)
+        self.status_line.say("", f"The load of {path.name} was cancelled.")
+
+    def _ask_consent(self, path: Path, error: ConsentRequired) -> None:
+        shade = Shade(self)
+        dialog = ConsentDialog(self, path, error)
+        self.consent_dialog: ConsentDialog | None = dialog
+
+        def over(result: int) -> None:
+            self.consent_dialog = None
+            shade.deleteLater()
+            if result:
+                self.load_model(path, trust=True)
+            else:
+                self.status_line.say("", f"{path.name} was not opened.")
+
+        dialog.finished.connect(over)
+        dialog.open()
+
+    def _on_chip_chosen(self, key: str) -> None:
+        self.shelf.set_active(key)
+        self.show_page(PREDICT)
+
+    def _on_start_again(self, key: str) -> None:
+        card = next((card for card in self.shelf.cards if card.key == key), None)
+        if card is not None:
+            self.load_model(card.path)
+
+    def _cancel_newest(self) -> None:
+        loading = self.shelf.loading
+        if loading is not None:
+            self.loader.cancel(loading.token)
+
+    def _eject_active(self) -> None:
+        if self.shelf.active is not None:
+            self.eject(self.shelf.active.key)
+
+    # -- what the engine and the server say ------------------------------------------------------------------------
+    def _on_snapshot(self, event: Snapshot) -> None:
+        self.shelf.snapshot(event)
+        self.requests.model.set_served(event.requests)
+
+    def _on_notice(self, event: Notice) -> None:
+        self.predict_page.banner.say("warn", event.message)
+
+    def _on_internal(self, error: BaseException) -> None:
+        self.status_line.say("error", error_text(error).sentence)
+
+    def _on_server_changed(self) -> None:
+        self.header.pill.show_server(self.server)
+        scope = str(self.server.state.scope) if self.server.is_running else ""
+        self.rail.buttons[SERVER].set_dot({"network": "lan", "computer": "accent"}.get(scope, ""))
+
+    def _on_settings(self, settings: Settings) -> None:
+        if self._theme_switch is not None:
+            self._theme_switch.apply(settings.window.theme)
+        self.predict_page.work.set_doubtful_below(settings.window.doubtful_below)
+
+    def show_page(self, index: int) -> None:
+        self.pages.setCurrentIndex(index)
+        self.rail.select(index)
+        self._show_position()
+
+    def _show_position(self, *_changed: object) -> None:
+        items, current = self.queue.items, self.predict_page.work.current
+        parts = []
+        if self.pages.currentIndex() == PREDICT and current is not None and current in items:
+            parts.append(f"{items.index(current) + 1} of {len(items)}")
+            if current.source.kind == "image" and self.predict_page.work.image_view.has_picture:
+                parts.append(f"{self.predict_page.work.image_view.scale * 100:.0f} %")
+        self.status_line.right.setText("      ".join(parts))
+
+    # -- drops on the whole window ---------------------------------------------------------------------------------
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        paths = _local_paths(event.mimeData())
+        if not paths:
+            return
+        self.show_page(PREDICT)
+        self.predict_page.drag_over(paths)
+        event.acceptProposedAction()
+
+    def dragMoveEvent(self, event: QDragMoveEvent) -> None:
+        if self.predict_page.drop_state is DropState.REFUSED:
+            event.ignore()
+        else:
+            event.acceptProposedAction()
+
+    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
+        self.predict_page.drag_left()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        self.predict_page.drag_left()
+        paths = _local_paths(event.mimeData())
+        if paths:
+            event.acceptProposedAction()
+            self.predict_page.take_paths(paths)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+    def closeEvent(self, event: QCloseEvent) -> None:
+        if self.is_closed:
+            event.accept()
+            return
+        event.ignore()
+        if self._closing:
+            return
+        self._closing = True
+        self.setEnabled(False)
+        serving = not self.server.is_off
+        self.status_line.say("accent", "Closing. Requests already taken are answered." if serving else "Closing.")
+        self.queue.set_model("")
+        QTimer.singleShot(CLOSE_WITHIN_MS, self, self._give_up_waiting)
+        threading.Thread(target=self._tear_down, name="gui-close", daemon=True).start()
+
+    def _tear_down(self) -> None:
+        """On a thread of its own, because each step may wait: loads, server, task threads, loader thread."""
+        for step in (self.loader.cancel_all, self.server.stop_now, self.bridge.close, self.loader.shut_down):
+            try:
+                step()
+            except Exception:
+                log.exception("closing the window: %s", step)
+        self.loader.wait(CLOSE_WITHIN_MS)
+        self._torn_down.emit()
+
+    def _on_torn_down(self) -> None:
+        self.server.close()
+        self.is_closed = True
+        self.closed.emit()
+        self.close()
+
+    def _give_up_waiting(self) -> None:
+        if not self.is_closed:
+            log.error("the window closed before everything in it had ended")
+            self.is_closed = True
+            self.loader.abandon()
+            self.closed.emit()
+            self.close()
+
+
+def _local_paths(mime: QMimeData) -> list[Path]:
+    return [Path(url.toLocalFile()) for url in mime.urls() if url.isLocalFile()]

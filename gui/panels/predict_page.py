@@ -1,0 +1,345 @@
+"""The Predict page: what to show (start, loading, ready, work, error), and the way of a drop into the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PySide6.QtCore import QBuffer, QIODevice, QMimeData, Signal
+from PySide6.QtGui import QGuiApplication, QImage
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+
+from gui.engine_bridge import EngineBridge
+from gui.error_text import FileProblem, error_text
+from gui.intake import IMAGE_SUFFIXES, MODEL_SUFFIXES, TABLE_SUFFIXES, InputFile, Intake, summary, take_in
+from gui.model_shelf import ModelShelf
+from gui.panels.error_panel import ErrorPanel
+from gui.panels.loading_card import LoadingCard
+from gui.panels.ready_page import ReadyPage
+from gui.panels.start_page import StartPage
+from gui.panels.work_view import WorkView
+from gui.predict_queue import ItemState, PredictQueue
+from gui.samples import read_examples
+from gui.widgets.banner import Banner
+from gui.widgets.basics import Button
+from gui.widgets.drop_area import DropOverlay, DropState
+from gui.words import count_words
+
+PASTED_TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff")
+MAX_PASTED_PATH = 4096
+
+
+class PredictPage(QWidget):
+    """``model_asked(Path)`` for every model among what was dropped; ``status(tone, text)`` for the status line."""
+
+    model_asked = Signal(object)
+    cancel_asked = Signal(int)
+    status = Signal(str, str)
+    answered = Signal(object)
+    zoomed = Signal(float)
+
+    def __init__(
+        self, bridge: EngineBridge, shelf: ModelShelf, queue: PredictQueue, examples: Sequence[Path], doubtful: float
+    ) -> None:
+        super().__init__()
+        self.setObjectName("page")
+        self._bridge, self._shelf, self._queue = bridge, shelf, queue
+        self._error_shown = False
+        self._pasted = 0
+        self._drag_ticket = 0
+        self.banner = Banner()
+        self.start = StartPage(bridge)
+        self.loading = LoadingCard()
+        self.ready = ReadyPage(bridge)
+        self.work = WorkView(bridge, queue, shelf, doubtful)
+        self.error = ErrorPanel()
+        self.stack = QStackedWidget()
+        for page in (self.start, self.loading, self.ready, self.work, self.error):
+            self.stack.addWidget(page)
+        self.toolbar = self._toolbar()
+        box = QVBoxLayout(self)
+        box.setContentsMargins(20, 14, 20, 14)
+        box.setSpacing(12)
+        box.addWidget(self.toolbar)
+        box.addWidget(self.banner)
+        box.addWidget(self.stack, 1)
+        self.overlay = DropOverlay(self)
+        self._connect()
+        bridge.run(self, lambda: read_examples(examples), self.start.show_examples, self._on_examples_failed)
+        self.refresh()
+
+    def _toolbar(self) -> QWidget:
+        bar = QWidget()
+        row = QHBoxLayout(bar)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(8)
+        self.open_button = Button("Open files…", "image-plus")
+        self.paste_button = Button("Paste", "clipboard", "flat")
+        self.copy_button = Button("Copy JSON", "code", "flat")
+        self.clear_button = Button("Clear", "x", "flat", name="Clear the list")
+        for button in (self.open_button, self.paste_button):
+            row.addWidget(button)
+        row.addStretch(1)
+        for button in (self.copy_button, self.clear_button):
+            row.addWidget(button)
+        return bar
+
+    def _connect(self) -> None:
+        self.open_button.clicked.connect(self.open_files)
+        self.paste_button.clicked.connect(self.paste)
+        self.copy_button.clicked.connect(self._on_copy)
+        self.clear_button.clicked.connect(self.clear)
+        self.start.load_asked.connect(self.model_asked)
+        self.start.drop_area.open_asked.connect(self.open_model)
+        self.start.drop_area.paste_asked.connect(self.open_folder)
+        self.loading.cancel_asked.connect(self.cancel_asked)
+        self.loading.open_files_asked.connect(self.open_files)
+        self.ready.drop_area.open_asked.connect(self.open_files)
+        self.ready.drop_area.paste_asked.connect(self.paste)
+        self.ready.sample_chosen.connect(lambda sample: self.add_inputs([sample], []))
+        self.work.answered.connect(self._on_answered)
+        self.work.zoomed.connect(self.zoomed)
+        self.error.back_asked.connect(self.leave_error)
+        self.error.open_asked.connect(self.open_model)
+        self.banner.acted.connect(self.open_model)
+        self._queue.changed.connect(self.refresh)
+        self._shelf.changed.connect(self.refresh)
+        self._shelf.active_changed.connect(self._on_active_changed)
+
+    # -- which page ------------------------------------------------------------------------------------------------
+    def refresh(self) -> None:
+        """Show what is true now."""
+        active, loading = self._shelf.active, self._shelf.loading
+        counts = self._queue.counts
+        has_items = bool(self._queue.items)
+        page: QWidget
+        if self._error_shown:
+            page = self.error
+        elif loading is not None and (not has_items or counts[ItemState.DONE] == 0):
+            waiting = counts[ItemState.QUEUED] + counts[ItemState.RUNNING]
+            self.loading.show_load(loading, active, waiting)
+            page = self.loading
+        elif has_items:
+            page = self.work
+        elif active is not None:
+            self.ready.show_model(active)
+            page = self.ready
+        else:
+            page = self.start
+        if self.stack.currentWidget() is not page:
+            self.stack.setCurrentWidget(page)
+        self.toolbar.setVisible(page in (self.work, self.ready))
+        self.copy_button.setVisible(page is self.work)
+        self.clear_button.setVisible(page is self.work)
+        current = self.work.current
+        self.copy_button.setEnabled(current is not None and current.prediction is not None)
+
+    def show_error(self, error: BaseException) -> None:
+        """A load failed: the sentence takes the page until the person goes on."""
+        active = self._shelf.active
+        self.error.show_error(error_text(error), active.name if active is not None else "")
+        self._error_shown = True
+        self.refresh()
+
+    def leave_error(self) -> None:
+        self._error_shown = False
+        self.refresh()
+
+    def clear(self) -> None:
+        """Forget what was dropped; the model stays."""
+        self._queue.clear()
+        self.banner.hide()
+        self.status.emit("ok", "Ready.")
+
+    def _on_active_changed(self) -> None:
+        active = self._shelf.active
+        self._queue.set_model(active.key if active is not None else "")
+        if active is not None and self.banner.sentence.startswith("No model"):
+            self.banner.hide()
+
+    def _on_answered(self, prediction: object) -> None:
+        self.answered.emit(prediction)
+        self.copy_button.setEnabled(True)
+
+    # -- ways in ---------------------------------------------------------------------------------------------------
+    def open_files(self) -> None:
+        """Ask for pictures, tables or models."""
+        patterns = " ".join(f"*{s}" for s in sorted(IMAGE_SUFFIXES | TABLE_SUFFIXES | {".npy", ".npz"}))
+        self._choose("Open files", f"Pictures and tables ({patterns});;All files (*)")
+
+    def open_model(self) -> None:
+        patterns = " ".join(f"*{s}" for s in sorted(MODEL_SUFFIXES))
+        self._choose("Open a model", f"Models ({patterns});;All files (*)")
+
+    def open_folder(self) -> None:
+        dialog = QFileDialog(self, "Open a model folder or a folder of pictures")
+        dialog.setFileMode(QFileDialog.FileMode.Directory)
+        self._run_dialog(dialog)
+
+    def _choose(self, title: str, name_filter: str) -> None:
+        dialog = QFileDialog(self, title)
+        dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
+        dialog.setNameFilter(name_filter)
+        self._run_dialog(dialog)
+
+    def _run_dialog(self, dialog: QFileDialog) -> None:
+        # open() and not exec(): a nested event loop could outlive the window that started it.
+        dialog.filesSelected.connect(lambda names: self.take_paths([Path(name) for name in names]))
+        dialog.finished.connect(dialog.deleteLater)
+        dialog.open()
+
+    def paste(self, mime: QMimeData | None = None) -> None:
+        """Take what is on the clipboard: files, a picture, or the path of a file."""
+        if not isinstance(mime, QMimeData):
+            mime = QGuiApplication.clipboard().mimeData()
+        paths = [Path(url.toLocalFile()) for url in mime.urls() if url.isLocalFile()]
+        if paths:
+            self.take_paths(paths)
+            return
+        for content_type in PASTED_TYPES:
+            if mime.hasFormat(content_type):
+                self._take_pasted(bytes(mime.data(content_type).data()), content_type)
+                return
+        if mime.hasImage():
+            # Only pixels another program already decoded are there: they are encoded, never decoded here.
+            image = mime.imageData()
+            if isinstance(image, QImage) and not image.isNull():
+                self._bridge.run(
+                    self,
+                    lambda: _png(image),
+                    lambda data: self._take_pasted(data, "image/png"),
+                    self._on_take_failed,
+                )
+                return
+        text = mime.text().strip().strip('"') if mime.hasText() else ""
+        if text and "\n" not in text and len(text) < MAX_PASTED_PATH and not text.startswith(("http:", "https:")):
+            self.take_paths([Path(text).expanduser()])
+            return
+        self.banner.say("accent", "Nothing to paste.", "Copy a picture, a file or the path of a model first.")
+
+    def take_paths(self, paths: Sequence[Path]) -> None:
+        """Sort what was dropped or chosen (on a task thread) and act on it."""
+        wanted = list(paths)
+        if wanted:
+            self._bridge.run(
+                self,
+                lambda: take_in(wanted, self._bridge.engine, lambda: self._bridge.is_open),
+                self._on_taken,
+                self._on_take_failed,
+            )
+
+    def add_inputs(self, inputs: list[InputFile], refused: list[tuple[str, FileProblem]]) -> None:
+        """Queue inputs, list the refused; both are shown where there is something to run."""
+        self._error_shown = False
+        self.work.follow_new()
+        added = self._queue.add(inputs, refused)
+        if added:
+            self.work.show_item(added[0])
+        if inputs and self._shelf.active is None and self._shelf.loading is None:
+            waits = "It runs" if len(inputs) == 1 else f"All {len(inputs)} run"
+            self.banner.say("accent", "No model is open yet.", f"{waits} as soon as one is ready.", "Open model…")
+        self.refresh()
+
+    def _on_taken(self, intake: Intake) -> None:
+        for path in intake.models:
+            self._error_shown = False
+            self.model_asked.emit(path)
+        if intake.inputs:
+            self.add_inputs(intake.inputs, intake.refused)
+        elif intake.refused:
+            self._refuse(intake.refused)
+
+    def _refuse(self, refused: list[tuple[str, FileProblem]]) -> None:
+        if len(refused) == 1:
+            text = error_text(refused[0][1])
+            self.banner.say("error", text.sentence, text.advice)
+        else:
+            names = ", ".join(name for name, _ in refused[:3]) + (" …" if len(refused) > 3 else "")
+            self.banner.say("error", f"None of {len(refused)} files can be used.", f"{names} stay untouched.")
+        self.status.emit("error", self.banner.sentence)
+
+    def _on_take_failed(self, error: BaseException) -> None:
+        text = error_text(error)
+        self.banner.say("error", text.sentence, text.advice)
+
+    def _on_examples_failed(self, error: BaseException) -> None:
+        self.status.emit("error", f"The examples could not be read. {error_text(error).sentence}")
+
+    def _take_pasted(self, data: bytes, content_type: str) -> None:
+        self._pasted += 1
+        name = f"Pasted picture {self._pasted}"
+        self.add_inputs([InputFile(name, "image", data=data, content_type=content_type)], [])
+
+    def _on_copy(self) -> None:
+        if self.work.copy_json():
+            self.status.emit("ok", "The answer is on the clipboard, as JSON.")
+
+    # -- a drag over the window ------------------------------------------------------------------------------------
+    def drag_over(self, paths: Sequence[Path]) -> None:
+        """Say what a drop would do. Names decide at once; only names without a known kind ask the disk, elsewhere."""
+        self.show_drag(*summary(paths, lambda path: True))
+        wanted = list(paths)
+        self._bridge.drop(self._drag_ticket)
+        self._drag_ticket = self._bridge.run(
+            self,
+            lambda: summary(wanted, Path.is_dir),
+            lambda found: self.show_drag(*found),
+            lambda error: self.drag_left(),
+        )
+
+    def show_drag(self, counts: dict[str, int], refused: list[str]) -> None:
+        active = self._shelf.active
+        if not counts:
+            title = "Not a picture, a table or a model"
+            stays = f"{refused[0]} stays untouched" if len(refused) == 1 else f"{len(refused)} files stay untouched"
+            self._show_zone(DropState.REFUSED, title, stays)
+            return
+        words = [
+            count_words(counts[kind], one, many)
+            for kind, one, many in (
+                ("image", "picture", "pictures"),
+                ("table", "table", "tables"),
+                ("tensor", "tensor", "tensors"),
+                ("folder", "folder", "folders"),
+            )
+            if counts.get(kind)
+        ]
+        if counts.get("model") and not words:
+            title, text = "Release to open this model", f"{active.name} keeps answering meanwhile" if active else ""
+        else:
+            title = f"Release to run {' and '.join(words)}"
+            text = f"on {active.name}" if active is not None else "as soon as a model is ready"
+            if counts.get("folder") and len(counts) == 1:
+                title = f"Release to open {words[0]}"
+        if refused:
+            text = f"{count_words(len(refused), 'file', 'files')} cannot be used"
+        self._show_zone(DropState.OVER, title, text)
+
+    def drag_left(self) -> None:
+        self._bridge.drop(self._drag_ticket)
+        self._show_zone(DropState.IDLE, "", "")
+
+    @property
+    def drop_state(self) -> DropState:
+        """What the zone shows now, whichever page it is on."""
+        return self.overlay.state
+
+    def _show_zone(self, state: DropState, title: str, text: str) -> None:
+        page = self.stack.currentWidget()
+        zone = page.drop_area if isinstance(page, StartPage | ReadyPage) else None
+        if zone is not None:
+            zone.show_state(state, title, text)
+            self.overlay.state = state
+        else:
+            self.overlay.show_state(state, title, text)
+        if state is DropState.IDLE:
+            self.overlay.show_state(state)
+            for area in (self.start.drop_area, self.ready.drop_area):
+                area.show_state(DropState.IDLE)
+
+
+def _png(image: QImage) -> bytes:
+    buffer = QBuffer()
+    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
+    image.save(buffer, b"PNG")
+    return bytes(buffer.data().data())

@@ -1,0 +1,218 @@
+"""The Server page: the network door with its switch, addresses and key, and the last requests."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QRectF, Qt, Signal
+from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtWidgets import QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
+
+from engine.errors import EngineError, ServerStartError
+from engine.serving_types import ServerPhase, ServerScope
+from gui import theme
+from gui.error_text import error_text
+from gui.icons import IconLabel
+from gui.model_shelf import ANSWERING, ModelShelf
+from gui.panels.address_rows import AddressRow, KeyRow
+from gui.panels.requests_card import RequestsCard
+from gui.server_bridge import ServerBridge
+from gui.widgets.banner import Banner
+from gui.widgets.basics import Card, label, line
+from gui.widgets.segmented import Segmented
+
+CHOICES = (("off", "Off", ""), ("computer", "This computer", "accent"), ("network", "Network", "lan"))
+
+
+class _Dot(QWidget):
+    """Hollow while off, filled in the door's hue while open; the title beside it says the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hue = ""
+        self.setFixedSize(12, 12)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        if self.hue:
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(theme.color(self.hue))
+            painter.drawEllipse(QRectF(1, 1, 10, 10))
+        else:
+            pen = painter.pen()
+            pen.setColor(theme.color("text2"))
+            pen.setWidthF(1.75)
+            painter.setPen(pen)
+            painter.drawEllipse(QRectF(2, 2, 8, 8))
+        painter.end()
+
+
+class ServerPage(QWidget):
+    """``status(tone, text)`` for the status line."""
+
+    status = Signal(str, str)
+
+    def __init__(self, server: ServerBridge, shelf: ModelShelf, requests: RequestsCard, port: int) -> None:
+        super().__init__()
+        self.setObjectName("page")
+        self._server, self._shelf = server, shelf
+        self._wanted_scope = ServerScope.COMPUTER
+        self._free_port: int | None = None
+        self.requests = requests
+        self.title = label("", "title")
+        self.sentence = label("", "body2", wrap=True)
+        self.port = QSpinBox()
+        self.port.setRange(1024, 65535)
+        self.port.setValue(port if port >= 1024 else 8765)
+        self.port.setFixedWidth(88)
+        self.port.setGroupSeparatorShown(False)
+        self.port.setAccessibleName("Port")
+        self.switch = Segmented(CHOICES, "Server")
+        self.banner = Banner()
+        self.rows: list[AddressRow] = []
+        self.key_row = KeyRow()
+        self._dot = _Dot()
+        self._rows_box = QVBoxLayout()
+        self._rows_box.setSpacing(0)
+        self._note = self._note_row()
+        box = QVBoxLayout(self)
+        box.setContentsMargins(20, 14, 20, 14)
+        box.setSpacing(12)
+        box.addWidget(self.banner)
+        box.addWidget(self._door_card())
+        box.addWidget(requests, 1)
+        self.switch.asked.connect(self._on_asked)
+        self.banner.acted.connect(self._on_use_free_port)
+        self.key_row.renew_asked.connect(server.renew_key)
+        self.key_row.copied.connect(lambda what: self.status.emit("ok", f"{what} is on the clipboard."))
+        server.changed.connect(self.refresh)
+        server.failed.connect(self._on_failed)
+        shelf.changed.connect(self._say)
+        self.refresh()
+
+    def _door_card(self) -> Card:
+        card = Card()
+        head = QHBoxLayout()
+        head.setSpacing(10)
+        head.addWidget(self._dot)
+        head.addWidget(self.title, 1)
+        head.addWidget(label("Port", "body2"))
+        head.addWidget(self.port)
+        head.addSpacing(6)
+        head.addWidget(self.switch)
+        box = QVBoxLayout(card)
+        box.setContentsMargins(18, 14, 18, 10)
+        box.setSpacing(0)
+        box.addLayout(head)
+        box.addSpacing(4)
+        box.addWidget(self.sentence)
+        box.addSpacing(10)
+        box.addLayout(self._rows_box)
+        box.addWidget(self.key_row)
+        box.addWidget(self._note)
+        return card
+
+    @staticmethod
+    def _note_row() -> QWidget:
+        note = QWidget()
+        box = QVBoxLayout(note)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(0)
+        box.addWidget(line())
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 10, 0, 4)
+        row.setSpacing(10)
+        row.addWidget(IconLabel("lock-open", "warn"))
+        words = (
+            "Not encrypted: whoever shares this network could read what is sent. Use it where you trust the network."
+        )
+        row.addWidget(label(words, "small", wrap=True), 1)
+        box.addLayout(row)
+        return note
+
+    # -- the switch ------------------------------------------------------------------------------------------------
+    def _on_asked(self, value: str) -> None:
+        self.banner.hide()
+        scope = ServerScope(value)
+        if scope is not ServerScope.OFF:
+            self._wanted_scope = scope
+        self._server.switch(scope, self.port.value())
+
+    def _on_use_free_port(self) -> None:
+        if self._free_port is not None:
+            self.port.setValue(self._free_port)
+            self._on_asked(str(self._wanted_scope))
+
+    def _on_failed(self, error: BaseException) -> None:
+        text = error_text(error)
+        free = error.free_port if isinstance(error, ServerStartError) else None
+        problem = self._server.state.problem
+        if free is None and problem is not None:
+            free = problem.free_port
+        self._free_port = free
+        sentence, second, action = text.sentence, text.advice, ""
+        if isinstance(error, EngineError) and error.code == "port_in_use":
+            sentence = f"Port {self.port.value()} is in use by another program."
+            second = f"{free} is free. The server stays off until you choose." if free else text.advice
+            action = f"Use {free}" if free else ""
+        self.banner.say("error", sentence, second, action)
+        self.status.emit("error", sentence)
+
+    # -- what is shown ---------------------------------------------------------------------------------------------
+    def refresh(self) -> None:
+        """Show the server's newest state; the switch stands where the server is, not where it was asked to go."""
+        server, state = self._server, self._server.state
+        running = state.phase is ServerPhase.RUNNING
+        value = str(state.scope) if running else "off"
+        self.switch.set_value(value, str(server.target) if server.target is not None else "")
+        self.port.setEnabled(not running and server.target is None)
+        if running and state.port >= 1024 and self.port.value() != state.port:
+            self.port.setValue(state.port)
+        self._dot.hue = ("lan" if state.scope is ServerScope.NETWORK else "accent") if running else ""
+        self._dot.update()
+        self._say()
+        self._show_addresses()
+        self.requests.model.set_refused(state.refusals)
+
+    def _say(self) -> None:
+        state = self._server.state
+        answering = sum(card.phase in ANSWERING for card in self._shelf.cards)
+        models = {0: "No model is open yet, so nothing answers.", 1: "One model answers."}.get(
+            answering, f"{answering} models answer."
+        )
+        if self._server.target is not None:
+            stopping = self._server.target is ServerScope.OFF
+            title = "Switching off" if stopping else "Switching on"
+            sentence = "Requests already taken are answered first." if stopping else "Checking that it answers."
+        elif state.phase is not ServerPhase.RUNNING:
+            title = "The server is off"
+            sentence = "Nothing can reach your models from outside this window. Move the switch to let programs in."
+        elif state.scope is ServerScope.NETWORK:
+            title = "Serving the network"
+            keyed = "Colleagues need the key" if state.key_required else "Nobody needs a key"
+            sentence = f"{models} {keyed}; this window never waits for them."
+        else:
+            title = "Serving this computer"
+            sentence = f"{models} Only programs on this computer can ask; the network cannot."
+        self.title.setText(title)
+        self.sentence.setText(sentence)
+
+    def _show_addresses(self) -> None:
+        state = self._server.state
+        running = state.phase is ServerPhase.RUNNING
+        urls = state.urls if running else ()
+        if [(row.url, row.label_text) for row in self.rows] != [(u.url, u.label) for u in urls]:
+            for row in self.rows:
+                row.hide()
+                row.deleteLater()
+            self.rows = []
+            for url in urls:
+                row = AddressRow(url)
+                row.copied.connect(lambda what: self.status.emit("ok", f"{what} is on the clipboard."))
+                self._rows_box.addWidget(row)
+                self.rows.append(row)
+        network = running and state.scope is ServerScope.NETWORK
+        lan_url = next((url.url for url in urls if not url.is_loopback), "")
+        self.key_row.show_key(
+            self._server.key if network and state.key_required else None, self._server.secret, lan_url
+        )
+        self._note.setVisible(network)

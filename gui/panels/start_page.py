@@ -1,0 +1,147 @@
+"""No model open: drop one, try one of those that come along, and the path in three steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+
+from gui.engine_bridge import EngineBridge
+from gui.icons import IconLabel
+from gui.samples import Example
+from gui.widgets.basics import Button, Card, ElidedLabel, label, line
+from gui.widgets.drop_area import DropArea
+from gui.widgets.sample_strip import SampleStrip
+
+STEPS = (
+    ("Load", "The model opens in its own process."),
+    ("Drop", "A picture, a table or a whole folder."),
+    ("Share", "Switch the server on, copy the link."),
+)
+
+
+class ExampleCard(Card):
+    """A bundled model with what it is, its samples on the first card, and the button that loads it."""
+
+    load_asked = Signal(object)
+
+    def __init__(self, example: Example, bridge: EngineBridge, *, with_samples: bool) -> None:
+        super().__init__()
+        icon_name = "table" if example.task.startswith("tabular") else "image"
+        self.load_button = Button("Load", small=True, name=f"Load {example.title}")
+        self.load_button.clicked.connect(lambda: self.load_asked.emit(example.path))
+        words = QVBoxLayout()
+        words.setSpacing(2)
+        words.addWidget(ElidedLabel(example.title, "strong"))
+        words.addWidget(ElidedLabel(example.about, "small"))
+        top = QHBoxLayout()
+        top.setSpacing(10)
+        tile = "accent_soft" if with_samples else "sunken"
+        top.addWidget(IconLabel(icon_name, "accent" if with_samples else "text2", 18, tile=32, tile_role=tile))
+        top.addLayout(words, 1)
+        top.addWidget(self.load_button)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(16, 12, 16, 12)
+        box.setSpacing(10)
+        box.addLayout(top)
+        pictures = [sample for sample in example.samples if sample.kind == "image"]
+        if with_samples and pictures:
+            strip = SampleStrip(bridge, 42)
+            strip.setEnabled(False)  # to look at: there is no model yet that could run them
+            strip.show_samples(pictures)
+            box.addWidget(strip)
+
+
+class StartPage(QWidget):
+    """``load_asked(Path)`` from a card; the drop area's own signals open or paste."""
+
+    load_asked = Signal(object)
+
+    def __init__(self, bridge: EngineBridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+        self.drop_area = DropArea(
+            "box",
+            "Drop a model here",
+            "A file or a folder from Keras, TensorFlow or PyTorch.\nNo configuration to write.",
+            "Open model…",
+            "Open folder…",
+        )
+        self.drop_area.hint.setText("Ctrl+O opens pictures and tables, too")
+        self.drop_area.hint.show()
+        self.cards: list[ExampleCard] = []
+        self._samples_title = label("", "strong")
+        self._cards_box = QVBoxLayout()
+        self._cards_box.setSpacing(12)
+        self._side = QWidget()
+        side = QVBoxLayout(self._side)
+        side.setContentsMargins(0, 0, 0, 0)
+        side.setSpacing(12)
+        side.addWidget(self._samples_title)
+        side.addLayout(self._cards_box)
+        side.addStretch(1)
+        self._side.hide()
+        middle = QHBoxLayout()
+        middle.setSpacing(24)
+        middle.addWidget(self.drop_area, 10)
+        middle.addWidget(self._side, 7)
+        self.drop_area.setMinimumHeight(300)
+        self.drop_area.setMaximumHeight(380)
+        content = QWidget()
+        content.setMaximumWidth(1120)
+        box = QVBoxLayout(content)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(0)
+        box.addWidget(label("Open a model", "hero"))
+        box.addSpacing(6)
+        box.addWidget(label("It runs on this computer. Nothing leaves it until you switch the server on.", "lead"))
+        box.addSpacing(20)
+        box.addLayout(middle)
+        box.addSpacing(28)
+        box.addWidget(line())
+        box.addSpacing(18)
+        box.addLayout(self._steps())
+        outer = QHBoxLayout(self)
+        outer.setContentsMargins(40, 16, 40, 16)
+        centre = QVBoxLayout()
+        centre.addStretch(2)
+        centre.addWidget(content)
+        centre.addStretch(3)
+        outer.addStretch(1)
+        outer.addLayout(centre, 1000)
+        outer.addStretch(1)
+
+    def show_examples(self, examples: Sequence[Example]) -> None:
+        for card in self.cards:
+            card.deleteLater()
+        self.cards = []
+        for i, example in enumerate(examples):
+            card = ExampleCard(example, self._bridge, with_samples=i == 0)
+            card.load_asked.connect(self.load_asked)
+            self._cards_box.addWidget(card)
+            self.cards.append(card)
+        number = {1: "One comes", 2: "Two come", 3: "Three come"}.get(len(examples), f"{len(examples)} come")
+        self._samples_title.setText(f"No model at hand? {number} with Deskside")
+        self._side.setVisible(bool(examples))
+
+    @staticmethod
+    def _steps() -> QGridLayout:
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(24)
+        for i, (title, text) in enumerate(STEPS):
+            cell = QHBoxLayout()
+            cell.setSpacing(10)
+            number = QLabel(str(i + 1))
+            number.setObjectName("stepNumber")
+            number.setAlignment(Qt.AlignmentFlag.AlignCenter)
+            number.setFixedSize(26, 26)
+            words = QVBoxLayout()
+            words.setSpacing(2)
+            words.addWidget(label(title, "strong"))
+            words.addWidget(label(text, "small", wrap=True))
+            cell.addWidget(number, 0, Qt.AlignmentFlag.AlignTop)
+            cell.addLayout(words, 1)
+            grid.addLayout(cell, 0, i)
+            grid.setColumnStretch(i, 1)
+        return grid

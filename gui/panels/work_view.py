@@ -1,0 +1,364 @@
+"""Input and answer side by side: the picture or the table, the list of what was dropped, the result dock."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future
+from pathlib import Path
+
+from PySide6.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, Qt, Signal
+from PySide6.QtGui import QGuiApplication, QPixmap, QResizeEvent
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QBoxLayout,
+    QFrame,
+    QHBoxLayout,
+    QHeaderView,
+    QListView,
+    QStackedWidget,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from engine import EnginePort, Prediction
+from engine.errors import PredictionExpired
+from engine.prediction import ImagePreview, TablePreview
+from gui.engine_bridge import EngineBridge
+from gui.error_text import error_text
+from gui.icons import IconLabel
+from gui.item_models.answers_model import ANSWER, FIRST_INPUT, ROW, SCORE, AnswersModel
+from gui.item_models.items_model import ItemsModel
+from gui.model_shelf import ModelShelf
+from gui.panels.result_dock import ResultDock
+from gui.predict_queue import Item, ItemState, PredictQueue
+from gui.widgets.basics import Button, Card, ElidedLabel, label, line
+from gui.widgets.delegates import AnswerDelegate, ThumbnailDelegate
+from gui.widgets.image_view import ImageView, image_of
+from gui.words import count_words
+
+NARROW = 900
+PREVIEW_SIDE = 2048
+THUMBNAIL_SIDE = 192
+THUMBNAILS_AT_ONCE = 2
+
+
+class WorkView(QWidget):
+    """Shows one item of the queue. ``answered(Prediction)`` when the shown one got its answer."""
+
+    answered = Signal(object)
+    zoomed = Signal(float)
+
+    def __init__(self, bridge: EngineBridge, queue: PredictQueue, shelf: ModelShelf, doubtful_below: float) -> None:
+        super().__init__()
+        self._bridge, self._queue, self._shelf = bridge, queue, shelf
+        self._doubtful_below = doubtful_below
+        self.current: Item | None = None
+        self._follow = True
+        self._preview_ticket = 0
+        self._refine_ticket = 0
+        self._wanted: list[Item] = []
+        self._fetching: set[int] = set()
+        self._unshowable: set[int] = set()
+        self._sizes: dict[int, str] = {}
+        self.image_view = ImageView()
+        self.image_view.zoomed.connect(self.zoomed)
+        self.answers = AnswersModel(self)
+        self.table = QTableView()
+        self.table_card, self._table_name, self._table_facts, self._doubtful = self._table_parts()
+        self._nothing = ImageView()
+        self.canvas = QStackedWidget()
+        for page in (self.image_view, self.table_card, self._nothing):
+            self.canvas.addWidget(page)
+        self.items_model = ItemsModel(queue, self)
+        self.items_model.wanted.connect(self._on_wanted, Qt.ConnectionType.QueuedConnection)
+        self.counts = label("", "small")
+        self.strip_box, self.strip = self._strip_parts()
+        self.dock = ResultDock(doubtful_below)
+        self.dock.refine_asked.connect(self._on_refine)
+        self.dock.again_asked.connect(queue.run_again)
+        left = QVBoxLayout()
+        left.setSpacing(8)
+        left.addWidget(self.canvas, 1)
+        left.addWidget(self.strip_box)
+        self._row = QBoxLayout(QBoxLayout.Direction.LeftToRight, self)
+        self._row.setContentsMargins(0, 0, 0, 0)
+        self._row.setSpacing(16)
+        self._row.addLayout(left, 1)
+        self._row.addWidget(self.dock)
+        queue.item_changed.connect(self._on_item_changed)
+        queue.changed.connect(self._on_queue_changed)
+        self._on_queue_changed()
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+    def _table_parts(self) -> tuple[Card, ElidedLabel, ElidedLabel, QWidget]:
+        card = Card()
+        name, facts = ElidedLabel("", "section"), ElidedLabel("", "small")
+        doubtful = Card("banner")
+        doubtful.setProperty("tone", "warn")
+        self._doubtful_words = label("", "caption", tone="warn")
+        inner = QHBoxLayout(doubtful)
+        inner.setContentsMargins(8, 3, 8, 3)
+        inner.setSpacing(5)
+        inner.addWidget(IconLabel("circle-help", "warn", 12))
+        inner.addWidget(self._doubtful_words)
+        copy = Button("Copy table", "copy", "flat", small=True)
+        copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.answers.as_csv()))
+        top = QHBoxLayout()
+        top.setContentsMargins(16, 8, 8, 8)
+        top.setSpacing(10)
+        top.addWidget(IconLabel("table", "text2", 18))
+        top.addWidget(name)
+        top.addWidget(facts, 1)
+        top.addWidget(doubtful)
+        top.addWidget(copy)
+        table = self.table
+        table.setModel(self.answers)
+        self._answer_delegate = AnswerDelegate(self._doubtful_below)
+        table.setItemDelegate(self._answer_delegate)
+        table.setMouseTracking(True)
+        table.setShowGrid(False)
+        table.setFrameShape(QFrame.Shape.NoFrame)
+        table.verticalHeader().hide()
+        table.verticalHeader().setDefaultSectionSize(34)
+        table.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        table.horizontalHeader().setFixedHeight(32)
+        table.horizontalHeader().setHighlightSections(False)
+        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        table.setAccessibleName("Table of answers")
+        table.selectionModel().currentRowChanged.connect(self._on_row_chosen)
+        box = QVBoxLayout(card)
+        box.setContentsMargins(1, 1, 1, 8)
+        box.setSpacing(0)
+        box.addLayout(top)
+        box.addWidget(line())
+        box.addWidget(table, 1)
+        return card, name, facts, doubtful
+
+    def _strip_parts(self) -> tuple[QWidget, QListView]:
+        view = QListView()
+        view.setModel(self.items_model)
+        view.setItemDelegate(ThumbnailDelegate(view))
+        view.setFlow(QListView.Flow.LeftToRight)
+        view.setWrapping(False)
+        view.setUniformItemSizes(True)
+        view.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        view.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        view.setFixedHeight(ThumbnailDelegate.SIZE.height() + 12)
+        view.setAccessibleName("Dropped files")
+        view.selectionModel().selectionChanged.connect(self._on_selected)
+        box = QWidget()
+        column = QVBoxLayout(box)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(view)
+        column.addWidget(self.counts)
+        return box, view
+
+    # -- what is shown ---------------------------------------------------------------------------------------------
+    def follow_new(self) -> None:
+        """Something new was dropped: show it as soon as it runs."""
+        self._follow = True
+
+    def show_item(self, item: Item) -> None:
+        """Make ``item`` the shown one: its preview is asked for, its answer appears beside it."""
+        self.current = item
+        self._bridge.drop(self._preview_ticket)
+        row = self.items_model.row_of(item)
+        if row >= 0 and self.strip.currentIndex().row() != row:
+            index = self.items_model.index(row)
+            self.strip.selectionModel().setCurrentIndex(index, QItemSelectionModel.SelectionFlag.ClearAndSelect)
+            self.strip.scrollTo(index)
+        source = item.source
+        given = source.data if source.data is not None else source.path
+        if source.kind == "image" and given is not None:
+            self.canvas.setCurrentWidget(self.image_view)
+            self._preview_ticket = self._bridge.ask(
+                self,
+                lambda engine: engine.preview_image(given, PREVIEW_SIDE),
+                lambda preview: self._on_image(item, preview),
+                self._on_no_preview,
+            )
+        elif source.kind == "table" and given is not None:
+            self.answers.clear()
+            self._table_name.setText(source.name)
+            self._table_facts.setText("")
+            self.canvas.setCurrentWidget(self.table_card)
+            self._preview_ticket = self._bridge.ask(
+                self, lambda engine: engine.preview_table(given), self._on_table, self._on_no_preview
+            )
+        else:
+            self._nothing.show_message(
+                "Tensors have no picture." if source.kind == "tensor" else "This file was not run."
+            )
+            self.canvas.setCurrentWidget(self._nothing)
+        self._show_answer()
+
+    def copy_json(self) -> bool:
+        """The shown answer as the HTTP interface gives it, on the clipboard; False where there is none."""
+        if self.current is None or self.current.prediction is None:
+            return False
+        QGuiApplication.clipboard().setText(json.dumps(self.current.prediction.to_json(), indent=2, ensure_ascii=False))
+        return True
+
+    def set_doubtful_below(self, value: float) -> None:
+        self._doubtful_below = self.dock.bars.doubtful_below = self._answer_delegate.doubtful_below = value
+        self._show_answer()
+
+    def _show_answer(self) -> None:
+        item = self.current
+        if item is None:
+            return
+        self.dock.show_item(item, self._shelf.active, self._sizes.get(item.number, ""))
+        if item.source.kind == "table":
+            self.answers.show_answers(item.prediction)
+            self._table_said()
+        if item.state is ItemState.DONE and item.prediction is not None:
+            self.answered.emit(item.prediction)
+
+    def _table_said(self) -> None:
+        rows = self.answers.rowCount()
+        columns = len(self.answers.columns)
+        if rows:
+            facts = f"{count_words(rows, 'row', 'rows')}, {count_words(columns, 'column', 'columns')}"
+            self._table_facts.setText(facts)
+        doubtful = self.answers.doubtful_rows(self._doubtful_below)
+        below = f"{self._doubtful_below * 100:.0f} %"
+        self._doubtful_words.setText(f"{count_words(doubtful, 'row', 'rows')} below {below}")
+        self._doubtful.setVisible(doubtful > 0)
+        self.table.setColumnWidth(ROW, 52)
+        self.table.setColumnWidth(ANSWER, 140)
+        self.table.setColumnWidth(SCORE, 190)
+        for column in range(FIRST_INPUT, self.answers.columnCount()):
+            head = str(self.answers.headerData(column, Qt.Orientation.Horizontal))
+            self.table.setColumnWidth(column, min(180, max(84, self.fontMetrics().horizontalAdvance(head) + 28)))
+        if rows and self.current is not None and self.current.prediction is not None:
+            chosen = self.table.currentIndex()
+            self.table.selectRow(chosen.row() if chosen.isValid() else 0)
+            self._on_row_chosen(self.table.currentIndex(), QModelIndex())
+
+    def _on_row_chosen(self, index: QModelIndex, _previous: QModelIndex) -> None:
+        row = index.row()
+        if row < 0 or self.current is None or self.current.prediction is None or self.current.source.kind != "table":
+            return
+        inputs = list(zip(self.answers.columns, self.answers.inputs(row), strict=False))
+        self.dock.show_row(row + 1, self.answers.rowCount(), self.answers.result(row), inputs)
+
+    def _on_image(self, item: Item, preview: ImagePreview) -> None:
+        width, height = preview.source_size
+        self._sizes[item.number] = f"{width} × {height}"
+        self.image_view.show_preview(preview, item.source.name)
+        if item is self.current:
+            self.dock.right.setText(self._sizes[item.number])
+
+    def _on_table(self, preview: TablePreview) -> None:
+        self.answers.show_table(preview)
+        self._table_said()
+
+    def _on_no_preview(self, error: BaseException) -> None:
+        self._nothing.show_message(f"It cannot be shown. {error_text(error).sentence}")
+        self.canvas.setCurrentWidget(self._nothing)
+
+    def _on_refine(self, item: Item, top_k: int) -> None:
+        prediction = item.prediction
+        if prediction is None:
+            return
+        self._bridge.drop(self._refine_ticket)
+
+        def expired(error: BaseException) -> None:
+            if isinstance(error, PredictionExpired):
+                self._queue.run_again(item)
+            else:
+                item.error = error
+                self._show_answer()
+
+        def call(engine: EnginePort) -> Future[Prediction]:
+            return engine.refine(prediction.id, {"top_k": top_k})
+
+        self._refine_ticket = self._bridge.ask(
+            self,
+            call,
+            lambda refined: self._on_refined(item, refined),
+            expired,
+        )
+
+    def _on_refined(self, item: Item, prediction: Prediction) -> None:
+        self._queue.replace_prediction(item, prediction)
+
+    # -- the list --------------------------------------------------------------------------------------------------
+    def _on_selected(self, selected: QItemSelection, _deselected: QItemSelection) -> None:
+        rows = selected.indexes()
+        if rows:
+            item = self.items_model.item(rows[0].row())
+            if item is not self.current:
+                self._follow = False
+                self.show_item(item)
+
+    def _on_item_changed(self, item: Item) -> None:
+        if item is self.current:
+            self._show_answer()
+        elif self._follow and item.state in (ItemState.RUNNING, ItemState.FAILED):
+            self.show_item(item)
+
+    def _on_queue_changed(self) -> None:
+        items = self._queue.items
+        if not items:
+            self.current = None
+            self._follow = True
+            self.dock.clear()
+        elif self.current is None or self.current not in items:
+            self.show_item(items[0])
+        self.strip_box.setVisible(len(items) > 1)
+        counts = self._queue.counts
+        parts = [
+            f"{counts[ItemState.DONE]} answered",
+            f"{counts[ItemState.FAILED]} not answered" if counts[ItemState.FAILED] else "",
+            f"{counts[ItemState.QUEUED] + counts[ItemState.RUNNING]} to go"
+            if counts[ItemState.QUEUED] + counts[ItemState.RUNNING]
+            else "",
+        ]
+        self.counts.setText(f"{count_words(len(items), 'file', 'files')}: {', '.join(p for p in parts if p)}")
+
+    def _on_wanted(self, item: Item) -> None:
+        """Thumbnails that came into view, newest wish first, two at a time; an unshowable one is asked for once."""
+        if item.number in self._fetching or item.number in self._unshowable or item in self._wanted:
+            return
+        self._wanted = [*self._wanted[-30:], item]
+        self._fetch_thumbnails()
+
+    def _fetch_thumbnails(self) -> None:
+        while self._wanted and len(self._fetching) < THUMBNAILS_AT_ONCE:
+            item = self._wanted.pop()
+            given = item.source.data if item.source.data is not None else item.source.path
+            if given is None:
+                continue
+            self._fetching.add(item.number)
+            self._fetch(item.number, given)
+
+    def _fetch(self, number: int, given: bytes | Path) -> None:
+        self._bridge.ask(
+            self,
+            lambda engine: engine.preview_image(given, THUMBNAIL_SIDE),
+            lambda preview: self._on_thumbnail(number, preview),
+            lambda _error: self._on_thumbnail(number, None),
+        )
+
+    def _on_thumbnail(self, number: int, preview: ImagePreview | None) -> None:
+        self._fetching.discard(number)
+        if preview is None:
+            self._unshowable.add(number)
+        else:
+            self.items_model.set_thumbnail(number, QPixmap.fromImage(image_of(preview)))
+        self._fetch_thumbnails()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        narrow = event.size().width() < NARROW - 100
+        self._row.setDirection(QBoxLayout.Direction.TopToBottom if narrow else QBoxLayout.Direction.LeftToRight)
+        if narrow:
+            self.dock.setMinimumWidth(0)
+            self.dock.setMaximumWidth(16_777_215)
+        else:
+            self.dock.setFixedWidth(336)

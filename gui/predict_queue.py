@@ -1,0 +1,144 @@
+"""What was dropped, one after the other through the engine, with every item's answer or reason kept."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import StrEnum
+
+from PySide6.QtCore import QObject, Signal
+
+from engine import EnginePort, Lane, Prediction, PredictRequest
+from gui.engine_bridge import EngineBridge
+from gui.error_text import FileProblem
+from gui.intake import InputFile, read_input
+
+MAX_ITEMS = 10_000
+"""Items the list keeps; the oldest finished ones go first."""
+TIMEOUT_S = 60.0
+
+
+class ItemState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Item:
+    """One dropped thing. ``prediction`` or ``error`` is set once it is over; ``model`` answered it."""
+
+    number: int
+    source: InputFile
+    state: ItemState = ItemState.QUEUED
+    prediction: Prediction | None = None
+    error: BaseException | None = None
+    model: str = ""
+    lane: Lane = Lane.OWNER
+
+
+class PredictQueue(QObject):
+    """``changed`` after every change, ``item_changed(item)`` for one of them."""
+
+    changed = Signal()
+    item_changed = Signal(object)
+
+    def __init__(self, bridge: EngineBridge, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._bridge = bridge
+        self._numbers = itertools.count(1)
+        self._running: tuple[Item, int] | None = None
+        self.items: list[Item] = []
+        self.model = ""
+
+    @property
+    def counts(self) -> dict[ItemState, int]:
+        """How many items are in each state; the numbers add up to ``len(items)``."""
+        result = dict.fromkeys(ItemState, 0)
+        for item in self.items:
+            result[item.state] += 1
+        return result
+
+    def add(self, sources: list[InputFile], refused: list[tuple[str, FileProblem]]) -> list[Item]:
+        """Queue ``sources`` (several take the batch lane, so that others need not wait) and list what was refused."""
+        lane = Lane.BATCH if len(sources) > 1 else Lane.OWNER
+        added = [Item(next(self._numbers), source, lane=lane) for source in sources]
+        for name, problem in refused:
+            source = InputFile(name, "other")
+            added.append(Item(next(self._numbers), source, ItemState.FAILED, error=problem))
+        self.items += added
+        while len(self.items) > MAX_ITEMS and self.items[0].state in (ItemState.DONE, ItemState.FAILED):
+            del self.items[0]
+        self.changed.emit()
+        self._next()
+        return added
+
+    def run_again(self, item: Item) -> None:
+        """Ask for one item anew (another model is active, or it failed)."""
+        if item.state in (ItemState.DONE, ItemState.FAILED) and item.source.kind != "other":
+            item.state, item.prediction, item.error, item.lane = ItemState.QUEUED, None, None, Lane.OWNER
+            self._tell(item)
+            self._next()
+
+    def set_model(self, model: str) -> None:
+        """The model that answers from now on; "" holds the queue."""
+        self.model = model
+        self._next()
+
+    def clear(self) -> None:
+        """Forget every item; what runs is withdrawn."""
+        if self._running is not None:
+            self._bridge.drop(self._running[1])
+            self._running = None
+        self.items.clear()
+        self.changed.emit()
+
+    def replace_prediction(self, item: Item, prediction: Prediction) -> None:
+        item.prediction = prediction
+        self._tell(item)
+
+    def _next(self) -> None:
+        if self._running is not None or not self.model:
+            return
+        item = next((i for i in self.items if i.state is ItemState.QUEUED), None)
+        if item is None:
+            return
+        item.state, item.model = ItemState.RUNNING, self.model
+        ticket = self._bridge.ask(self, self._request(item), self._on_answer, self._on_error)
+        self._running = (item, ticket)
+        self._tell(item)
+
+    def _request(self, item: Item) -> Callable[[EnginePort], Future[Prediction]]:
+        source, model, lane = item.source, item.model, item.lane
+
+        def call(engine: EnginePort) -> Future[Prediction]:
+            data = read_input(source)  # on a task thread: a slow disk holds up nothing else
+            return engine.predict(
+                PredictRequest(model, data, source.content_type, lane=lane, client="you", timeout_s=TIMEOUT_S)
+            )
+
+        return call
+
+    def _on_answer(self, prediction: Prediction) -> None:
+        self._finish(ItemState.DONE, prediction=prediction)
+
+    def _on_error(self, error: BaseException) -> None:
+        self._finish(ItemState.FAILED, error=error)
+
+    def _finish(
+        self, state: ItemState, prediction: Prediction | None = None, error: BaseException | None = None
+    ) -> None:
+        if self._running is None:
+            return
+        item, _ = self._running
+        self._running = None
+        item.state, item.prediction, item.error = state, prediction, error
+        self._tell(item)
+        self._next()
+
+    def _tell(self, item: Item) -> None:
+        self.item_changed.emit(item)
+        self.changed.emit()

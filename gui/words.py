@@ -1,0 +1,81 @@
+"""Values as people read them: tasks, formats, sizes, times, percentages."""
+
+from __future__ import annotations
+
+from engine.events import LoadStage
+
+THIN = "\u2009"
+
+_FORMATS = {
+    "keras": "Keras",
+    "saved_model": "SavedModel",
+    "torchscript": "TorchScript",
+    "onnx": "ONNX",
+    "torch_export": "PyTorch export",
+    "fake": "test model",
+}
+
+STAGES: dict[LoadStage, tuple[str, str]] = {
+    LoadStage.RECOGNISING: ("Look at the file", "Looking at the file"),
+    LoadStage.HASHING: ("Check the file", "Checking the file"),
+    LoadStage.STARTING: ("Start the worker", "Starting the worker"),
+    LoadStage.IMPORTING: ("Import the framework", "Importing the framework"),
+    LoadStage.READING: ("Read weights", "Reading weights"),
+    LoadStage.BUILDING: ("Build the model", "Building the model"),
+    LoadStage.MOVING: ("Move to the device", "Moving to the device"),
+    LoadStage.WARMING: ("Warm up", "Warming up"),
+}
+"""Stage -> (what is to do, what is being done)."""
+
+
+def task_words(task: str) -> str:
+    """``image-classification`` -> ``Image classification``."""
+    return task.replace("-", " ").capitalize() if task else "Model"
+
+
+def format_words(name: str) -> str:
+    return _FORMATS.get(name, name)
+
+
+def size_words(count: int) -> str:
+    """Bytes in KB or MB (powers of ten)."""
+    if count < 1000:
+        return f"{count}{THIN}B"
+    if count < 1_000_000:
+        return f"{count / 1000:.0f}{THIN}KB"
+    if count < 1_000_000_000:
+        return f"{count / 1e6:.1f}{THIN}MB" if count < 10_000_000 else f"{count / 1e6:.0f}{THIN}MB"
+    return f"{count / 1e9:.1f}{THIN}GB"
+
+
+def ms_words(value: float | None) -> str:
+    """Milliseconds below 1 s, seconds above; nothing for None."""
+    if value is None:
+        return ""
+    if value < 10:
+        return f"{value:.1f}{THIN}ms"
+    return f"{value:.0f}{THIN}ms" if value < 1000 else f"{value / 1000:.1f}{THIN}s"
+
+
+def seconds_words(value: float) -> str:
+    return f"{value:.1f}{THIN}s"
+
+
+def percent_words(score: float) -> str:
+    """A score of 0..1 as per cent, never 100.0 % for what is less than certain."""
+    percent = score * 100
+    if 99.95 <= percent < 100:
+        return f">{THIN}99.9{THIN}%"
+    return f"{percent:.1f}{THIN}%"
+
+
+def count_words(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def device_words(device: str) -> str:
+    """``cuda:0`` -> ``GPU 0``; the engine's own word where there is none better."""
+    name, _, index = device.partition(":")
+    known = {"cpu": "CPU", "cuda": "GPU", "mps": "Apple GPU", "gpu": "GPU"}
+    word = known.get(name.lower(), device)
+    return f"{word} {index}".strip() if name.lower() in known else word

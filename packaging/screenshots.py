@@ -1,0 +1,354 @@
+"""Render the window's states in both themes into docs/screenshots (``make screenshots``).
+
+Real widgets, drawn offscreen. Answers come from the real engine and the bundled examples (``--fake``: prepared ones,
+in seconds); states that pass too quickly to be caught (a load half-way, a foreign model that asks for consent) and the
+network's addresses and callers are always prepared, so that no picture names a real machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ.setdefault("DESKSIDE_HOME", tempfile.mkdtemp(prefix="deskside-screenshots-"))
+
+from PySide6.QtWidgets import QApplication  # noqa: E402  (the platform must be chosen first)
+
+from engine.errors import ConsentRequired, ModelCorrupt  # noqa: E402
+from engine.events import LoadProgress, LoadStage, Snapshot  # noqa: E402
+from engine.model_spec import ModelSpec, Preprocessing, TensorSpec, TrustClass  # noqa: E402
+from engine.ports import EnginePort  # noqa: E402
+from engine.prediction import ImagePreview, Prediction, PredictRequest, TablePreview  # noqa: E402
+from engine.serving_types import (  # noqa: E402
+    KeyInfo,
+    RequestRecord,
+    RequestState,
+    ServerPhase,
+    ServerProblem,
+    ServerScope,
+    ServerState,
+    ServerUrl,
+)
+from engine.settings import Settings, replace_setting  # noqa: E402
+from gui import build_window  # noqa: E402
+from gui.main_window import PREDICT, SERVER, MainWindow  # noqa: E402
+from tests.fakes import FakeEngine, FakeServer, spec  # noqa: E402
+
+EXAMPLES = tuple(ROOT / "examples" / name for name in ("digits-keras", "digits-torch", "wine"))
+SIZE = (1280, 800)
+WAIT_S = 120.0
+
+
+class PreparedEngine(FakeEngine):
+    """Prepared answers of the bundled examples; pictures and tables are the real files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = self._answer
+
+    @staticmethod
+    def model(name: str) -> ModelSpec:
+        tabular = name == "wine"
+        evidence = {f"preprocessing.{key}": "sidecar" for key in ("size", "channel_order", "scaling", "crop")}
+        return spec(
+            name,
+            "tabular-classification" if tabular else "image-classification",
+            path=ROOT / "examples" / name,
+            labels=("cultivar 0", "cultivar 1", "cultivar 2") if tabular else tuple("0123456789"),
+            preprocessing=Preprocessing(size=(32, 32), channel_order="grayscale", scaling="0..255"),
+            evidence=evidence,
+            trust_class=TrustClass.DATA,
+            inputs=(TensorSpec("input", "float32", (-1, 13) if tabular else (-1, 32, 32, 1)),),
+        )
+
+    @staticmethod
+    def _answer(request: PredictRequest) -> Prediction:
+        timing = {"decode": 0.9, "wait": 0.1, "infer": 2.4, "post": 0.1, "total": 3.5}
+        if request.model == "wine":
+            rows = []
+            for i in range(18):
+                best = 0.612 if i == 4 else 0.531 if i == 12 else 0.99 - 0.013 * i
+                order = [(i + k) % 3 for k in range(3)]
+                scores = (best, (1 - best) * 0.8, (1 - best) * 0.2)
+                rows.append(
+                    {
+                        "input": i,
+                        "predictions": [
+                            {"label": f"cultivar {c}", "score": s} for c, s in zip(order, scores, strict=True)
+                        ],
+                    }
+                )
+            return Prediction("p2", request.model, "tabular-classification", timing, results=rows)
+        best = [("3", 0.927), ("5", 0.031), ("9", 0.017), ("8", 0.012), ("2", 0.005)]
+        top_k = int(request.params.get("top_k", 5))
+        predictions = [{"label": label, "score": score} for label, score in best[:top_k]]
+        return Prediction("p1", request.model, "image-classification", timing, predictions=predictions)
+
+    def preview_image(self, source: bytes | Path, max_side: int = 2048) -> Future[ImagePreview]:
+        from io import BytesIO
+
+        from PIL import Image
+
+        future: Future[ImagePreview] = Future()
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as picture:
+            size = picture.size
+            rgb = picture.convert("RGB")
+            rgb.thumbnail((max_side, max_side))
+            future.set_result(ImagePreview(rgb.width, rgb.height, rgb.tobytes(), size))
+        return future
+
+    def preview_table(self, source: bytes | Path, max_rows: int = 1000) -> Future[TablePreview]:
+        import csv
+
+        future: Future[TablePreview] = Future()
+        text = source.decode() if isinstance(source, bytes) else source.read_text(encoding="utf-8")
+        head, *rows = list(csv.reader(text.splitlines()))
+        future.set_result(TablePreview(tuple(head), tuple(tuple(row) for row in rows[:18]), min(18, len(rows))))
+        return future
+
+
+class Stage:
+    """One window in one theme, and what the scenes need to move it."""
+
+    def __init__(self, engine: EnginePort, theme: str, folder: Path) -> None:
+        self.engine = engine
+        self.theme = theme
+        self.folder = folder
+        self.server = FakeServer()
+        settings = replace_setting(Settings(), "window", theme=theme)
+        examples = [path for path in EXAMPLES if path.is_dir()]
+        self.window: MainWindow = build_window(engine, self.server, settings, None, examples)
+        self.window.resize(*SIZE)
+        self.window.show()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Let the window work until ``condition``. Raises TimeoutError after two minutes."""
+        end = time.monotonic() + WAIT_S
+        while not condition():
+            if time.monotonic() > end:
+                raise TimeoutError("the window did not reach the state the picture shows")
+            QApplication.processEvents()
+            time.sleep(0.005)
+
+    def settle(self, seconds: float = 0.4) -> None:
+        """Let thumbnails and layouts come to rest."""
+        end = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() > end)
+
+    def shoot(self, name: str) -> None:
+        self.settle()
+        path = self.folder / f"{name}-{self.theme}.png"
+        self.window.grab().save(str(path))
+        _shrink(path)
+        print(path)
+
+    def load(self, name: str) -> None:
+        self.window.load_model(ROOT / "examples" / name)
+        self.until(lambda: self.window.shelf.loading is None)
+        active = self.window.shelf.active
+        if active is None:
+            raise RuntimeError(f"{name} did not load: {self.window.status_line.message}")
+
+    def close(self) -> None:
+        self.window.close()
+        self.until(lambda: self.window.is_closed)
+        self.window.deleteLater()
+        QApplication.processEvents()
+
+
+def empty(stage: Stage) -> None:
+    stage.until(lambda: bool(stage.window.predict_page.start.cards))
+    stage.shoot("empty")
+
+
+def ready(stage: Stage) -> None:
+    stage.load("digits-keras")
+    stage.until(lambda: bool(stage.window.predict_page.ready.strip.buttons))
+    stage.shoot("ready")
+
+
+def result(stage: Stage) -> None:
+    samples = sorted((EXAMPLES[0] / "samples").glob("*.png"))
+    stage.window.predict_page.take_paths(samples[:6])
+    counts = stage.window.queue
+    stage.until(lambda: len(counts.items) == len(samples[:6]) and all(item.prediction for item in counts.items))
+    page = stage.window.predict_page.work
+    page.show_item(counts.items[min(3, len(counts.items) - 1)])
+    stage.shoot("result")
+
+
+def progress(stage: Stage) -> None:
+    window = stage.window
+    window.predict_page.clear()
+    name = "garden-flowers-large"
+    window.shelf.load_asked(9_999, Path(f"/home/ana/models/{name}.keras"))
+    window.shelf.load_started(9_999, name)
+    for which in (LoadStage.RECOGNISING, LoadStage.HASHING, LoadStage.STARTING, LoadStage.IMPORTING):
+        window.shelf.load_progressed(LoadProgress(name, which))
+        stage.settle(0.15)
+    window.shelf.load_progressed(LoadProgress(name, LoadStage.READING, 181 / 298, 181_000_000, 298_000_000))
+    stage.settle(0.6)
+    stage.shoot("loading")
+    window.shelf.load_ended(9_999)
+
+
+def consent(stage: Stage) -> None:
+    mark = "4f1e88d2c07a63b9" + "0" * 48
+    error = ConsentRequired("storeroom.pt is a program.", fingerprint=mark)
+    stage.window._ask_consent(Path("/home/ana/Downloads/storeroom.pt"), error)
+    dialog = stage.window.consent_dialog
+    assert dialog is not None
+    stage.settle()
+    _shoot_with_dialog(stage, "consent")
+    dialog.reject()
+
+
+def failure(stage: Stage) -> None:
+    details = "file     orchid-classifier.keras, 21.4 MB\nexpected a zip archive with config.json and model.weights.h5"
+    error = ModelCorrupt("orchid-classifier.keras ends in the middle: it is not a whole Keras file.", details=details)
+    stage.window.predict_page.show_error(error)
+    stage.window.predict_page.error.details.set_open(True)
+    stage.window.status_line.say("error", "orchid-classifier.keras was not opened.")
+    stage.shoot("error")
+    stage.window.predict_page.leave_error()
+
+
+def table(stage: Stage) -> None:
+    window = stage.window
+    stage.load("wine")
+    window.predict_page.take_paths([next((EXAMPLES[2] / "samples").glob("*.csv"))])
+    stage.until(lambda: bool(window.queue.items) and window.queue.items[-1].prediction is not None)
+    stage.settle()
+    answers = window.predict_page.work.answers
+    doubtful = [r for r in range(answers.rowCount()) if (answers.data(answers.index(r, 2), 256) or 1) < 0.7]
+    window.predict_page.work.table.selectRow(doubtful[0] if doubtful else 4)
+    stage.shoot("table")
+
+
+def server(stage: Stage) -> None:
+    window = stage.window
+    window.show_page(SERVER)
+    stage.shoot("server-off")
+    now = time.time()
+    rows = [
+        ("owner", "you", "digits-keras", RequestState.ANSWERED, 4_100, 0.1, 2.9, ""),
+        ("lan", "192.168.1.57", "wine", RequestState.RUNNING, 1_900, 6.0, None, ""),
+        ("lan", "192.168.1.80", "digits-keras", RequestState.WAITING, 884_000, None, None, ""),
+        ("lan", "192.168.1.61", "digits-keras", RequestState.ANSWERED, 640_000, 3.0, 8.6, ""),
+        ("loopback", "127.0.0.1", "digits-keras", RequestState.ANSWERED, 412_000, 0.2, 3.1, ""),
+        ("lan", "192.168.1.33", "digits-keras", RequestState.FAILED, 12_000, 1.1, None, "image_invalid"),
+        ("lan", "192.168.1.57", "wine", RequestState.LATE, 2_100, 30_000.0, None, "deadline_exceeded"),
+    ]
+    records = tuple(
+        RequestRecord(f"r{i}", now - i * 0.7, lane, client, model, state, size, wait, run, code)
+        for i, (lane, client, model, state, size, wait, run, code) in enumerate(rows)
+    )
+    refused = RequestRecord(
+        "x1", now - 3.2, "lan", "192.168.1.90", "wine", RequestState.REFUSED, 300, code="key_invalid"
+    )
+    window.requests.model.set_served(records)
+    urls = (
+        ServerUrl("http://192.168.1.24:8765", "Ethernet", False),
+        ServerUrl("http://127.0.0.1:8765", "this computer", True),
+    )
+    key = KeyInfo("window", "3f9a", now, "dk_7hQ2mVbX0cR4tLw9yZ1nE6sJ8uKp5aGf3iDoB-3f9a")
+    state = ServerState(
+        ServerPhase.RUNNING, ServerScope.NETWORK, 8765, urls, key, True, served=340, refusals=(refused,)
+    )
+    window.server.changed.disconnect(window.server_page.refresh)
+    window.server.changed.connect(window.server_page.refresh)
+    stage.server.publish(state)
+    stage.settle()
+    window.status_line.say("ok", "The network door is open.")
+    stage.shoot("server-network")
+    problem = ServerProblem("port_in_use", "Port 8765 is in use by another program.", 8765, 8766)
+    stage.server.publish(ServerState(ServerPhase.FAILED, ServerScope.OFF, 8765, problem=problem))
+    stage.settle()
+    from engine.errors import ServerStartError
+
+    window.server_page._on_failed(ServerStartError(problem.message, port=8765, free_port=8766))
+    stage.shoot("server-port-taken")
+    window.show_page(PREDICT)
+
+
+def _shoot_with_dialog(stage: Stage, name: str) -> None:
+    """Dialogs are windows of their own: both are grabbed and laid over one another."""
+    from PySide6.QtGui import QPainter
+
+    dialog = stage.window.consent_dialog
+    assert dialog is not None
+    picture = stage.window.grab()
+    top = dialog.grab()
+    painter = QPainter(picture)
+    painter.drawPixmap((picture.width() - top.width()) // 2, (picture.height() - top.height()) // 2, top)
+    painter.end()
+    path = stage.folder / f"{name}-{stage.theme}.png"
+    picture.save(str(path))
+    _shrink(path)
+    print(path)
+
+
+def _shrink(path: Path) -> None:
+    """Reduce to a palette where Pillow is there: a third of the size, no visible change."""
+    try:
+        from PIL import Image
+    except ImportError:
+        return
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(colors=256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
+
+
+def shoot_all(make_engine: Callable[[], Any], folder: Path, themes: tuple[str, ...]) -> None:
+    """Every scene in every theme; one engine for all of them."""
+    for theme in themes:
+        engine = make_engine()
+        stage = Stage(engine, theme, folder)
+        for scene in (empty, ready, result, consent, progress, failure, table, server):
+            scene(stage)
+        stage.close()
+        engine.close()
+
+
+def prepared_engine() -> PreparedEngine:
+    engine = PreparedEngine()
+    load = engine.load
+
+    def load_example(source: Any, **options: Any) -> Any:
+        ticket = load(engine.model(Path(source).name), **options)
+        engine.publish(Snapshot(engine.stats(), tuple(engine.records)))
+        return ticket
+
+    engine.load = load_example  # type: ignore[method-assign]
+    return engine
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fake", action="store_true", help="prepared answers, no framework")
+    parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "screenshots")
+    parser.add_argument("--theme", choices=("light", "dark"), action="append")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+
+    def real_engine() -> Any:
+        from engine import Engine
+
+        return Engine()
+
+    make = prepared_engine if options.fake else real_engine
+    shoot_all(make, options.folder, tuple(options.theme or ("light", "dark")))
+
+
+if __name__ == "__main__":
+    main()
