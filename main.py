@@ -277,18 +277,31 @@ def window(models: tuple[str, ...]) -> None:
     ):
         fail("There is no display here to open a window on; `deskside serve MODEL` works without one.")
     try:
-        from gui import app
+        from gui import app, single_instance
     except ImportError as error:
         if error.name is not None and error.name.partition(".")[0] in ("PySide6", "shiboken6"):
             fail("The window needs PySide6: install it with `pip install pyside6-essentials==6.11.3`.")
         # Qt is installed and a system library it loads is not: the message names the library.
         fail(f"The window cannot be opened ({error}); `make run` installs what Qt needs, or prints the line to run.")
+    from engine.settings import SettingsStore, data_dir
+
+    paths = [Path(model) for model in models]
     with ExitStack() as stack:
+        meeting_point = single_instance.claim(data_dir(), paths)
+        if meeting_point is None:
+            return
+        stack.callback(meeting_point.close)
         settings = load_settings()
         engine = open_engine(stack, settings)
         server = open_server(stack, engine, settings)
-        code = app.run(engine, server, settings, [Path(model) for model in models])
+        code = app.run(engine, server, settings, paths, SettingsStore(), bundled_examples(), meeting_point)
     raise SystemExit(code)
+
+
+def bundled_examples() -> list[Path]:
+    """The sample models of a checkout; an installed program has none."""
+    folder = Path(__file__).resolve().parent / "examples"
+    return sorted(sidecar.parent for sidecar in folder.glob("*/deskside.toml"))
 
 
 @main.command()

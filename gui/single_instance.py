@@ -57,11 +57,10 @@ def claim(folder: Path, paths: Sequence[Path]) -> MeetingPoint | None:
 
     Makes the QApplication where there is none.
     """
-    if QApplication.instance() is None:
-        QApplication(sys.argv[:1])
+    application = QApplication.instance() or QApplication(sys.argv[:1])
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = meeting_point(folder)
-    return None if hand_over(name, paths) else MeetingPoint(name)
+    return None if hand_over(name, paths) else MeetingPoint(name, application)
 
 
 class MeetingPoint(QObject):
