@@ -14,9 +14,11 @@ from PySide6.QtWidgets import QApplication, QDialog, QVBoxLayout
 
 from engine import EnginePort
 from engine.settings import Settings, SettingsStore
+from gui.interrupts import closing_on_signals
 from gui.main_window import MainWindow
 from gui.panels.error_panel import Details
 from gui.ports import ServerPort
+from gui.single_instance import MeetingPoint
 from gui.theme import ThemeSwitch
 from gui.widgets.basics import Button, label
 
@@ -86,10 +88,12 @@ def run(
     models: Sequence[Path] = (),
     settings_store: SettingsStore | None = None,
     examples: Sequence[Path] = (),
+    later_starts: MeetingPoint | None = None,
 ) -> int:
     """Open the window with ``models`` and run until it is closed; returns the exit status.
 
-    The engine and the server stay the caller's: the window stops the server, the caller closes both.
+    The engine and the server stay the caller's: the window stops the server, the caller closes both. ``later_starts``
+    brings what a second start was given. SIGINT and SIGTERM close the window.
     """
     app, theme_switch = create_application(settings)
     window = MainWindow(engine, server, settings, settings_store, examples, theme_switch)
@@ -99,6 +103,19 @@ def run(
         window.show()
         if models:
             window.open_paths(list(models))
-        return app.exec()
+        if later_starts is not None:
+            later_starts.models_handed_over.connect(lambda paths: _take_in(window, paths))
+        with closing_on_signals(window.close):
+            return app.exec()
     finally:
         sys.excepthook = before
+
+
+def _take_in(window: MainWindow, paths: list[Path]) -> None:
+    """A second start: its models open here, and this window comes to the front."""
+    if paths:
+        window.open_paths(paths)
+    window.setWindowState(window.windowState() & ~Qt.WindowState.WindowMinimized)
+    window.show()
+    window.raise_()
+    window.activateWindow()
