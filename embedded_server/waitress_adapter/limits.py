@@ -16,7 +16,7 @@ def adjustments(settings: ServerSettings) -> dict[str, Any]:
     """Keyword arguments of ``waitress.adjustments.Adjustments``. Sizes in bytes, times in seconds.
 
     waitress refuses at ``>=`` its limits, hence the ``+ 1``. Its own connection limit stops accepting in silence, so it
-    lies above ours, which answers 503. ``inbuf_overflow`` above the body limit keeps people's pictures off the disk.
+    lies above ours, which answers 503. The overflow limits keep people's pictures off the disk.
     """
     return {
         "threads": settings.requests_inside + SPARE_THREADS,
@@ -29,6 +29,7 @@ def adjustments(settings: ServerSettings) -> dict[str, Any]:
         "expose_tracebacks": False,
         "recv_bytes": 262_144,
         "inbuf_overflow": settings.body_bytes + 2,
+        "outbuf_overflow": settings.body_bytes + 2,
         "max_request_header_size": settings.header_bytes + 1,
         "max_request_body_size": settings.body_bytes + 1,
         "clear_untrusted_proxy_headers": True,
