@@ -16,15 +16,12 @@ from engine.errors import ModelCorrupt, ModelFormatUnknown, ModelUnreadable, Sid
 from engine.formats import guesses, keras, saved_model, torch_files
 from engine.formats.disk import EXPECTED, NotRegular, entries, read_bounded, read_head, unreadable
 from engine.formats.sidecar import Sidecar, find_sidecar, read_sidecar
+from engine.identity import MODEL_SUFFIXES
 from engine.model_spec import ASSUMED, SIDECAR, ModelSpec
 from engine.settings import data_dir as default_data_dir
 
 LABELS_FILE = "labels.txt"
 MAX_LABELS_BYTES = 4 << 20
-MODEL_SUFFIXES = frozenset(
-    {".keras", ".pt", ".pth", ".ts", ".torchscript", ".pt2", ".h5", ".hdf5", ".tflite", ".onnx", ".safetensors",
-     ".ckpt", ".pkl", ".pickle", ".joblib"}
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

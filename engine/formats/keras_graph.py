@@ -122,6 +122,7 @@ def _outputs(inner: dict[str, Any], nesting: int = 0) -> tuple[tuple[TensorSpec,
     at: int | None = positions.get(names[0]) if names else len(layers) - 1
     functional = "output_layers" in inner
     first_name, activation, key = "", "", ""
+    kept: tuple[int, ...] | None = None  # the shape of an output whose last layers keep it
     for _ in range(len(layers)):
         if at is None or at < 0:
             break
@@ -145,7 +146,11 @@ def _outputs(inner: dict[str, Any], nesting: int = 0) -> tuple[tuple[TensorSpec,
             return (TensorSpec(first_name, "float32", (*shape[:-1], units)),), activation, key
         if class_name not in _KEEP_SHAPE:
             break
-        at = positions.get(_inbound(layer)) if functional else at - 1
+        previous, shape = _inbound(layer)
+        kept = kept or shape
+        at = positions.get(previous) if functional else at - 1
+    if kept is not None and key:
+        return (TensorSpec(first_name, "float32", kept),), activation, key
     return (), activation, key
 
 
@@ -158,14 +163,15 @@ def _activation(class_name: str, settings: dict[str, Any]) -> str:
     return value.lower() if isinstance(value, str) else ""
 
 
-def _inbound(layer: dict[str, Any]) -> str:
-    """The layer whose output a one-input layer takes."""
+def _inbound(layer: dict[str, Any]) -> tuple[str, tuple[int, ...] | None]:
+    """The layer whose output a one-input layer takes, and the shape of that output."""
     nodes = layer.get("inbound_nodes")
     node = _dict(nodes[0]) if isinstance(nodes, list) and nodes else {}
     arguments = node.get("args")
     first = _dict(arguments[0]) if isinstance(arguments, list) and arguments else {}
-    history = _dict(first.get("config")).get("keras_history")
-    return str(history[0]) if isinstance(history, list) and history else ""
+    tensor = _dict(first.get("config"))
+    history = tensor.get("keras_history")
+    return (str(history[0]) if isinstance(history, list) and history else ""), shape_of(tensor.get("shape"))
 
 
 def _scaling(inner: dict[str, Any], prefix: str, nesting: int) -> tuple[str, str]:

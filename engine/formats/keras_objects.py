@@ -94,6 +94,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "keras.dtype_policies": _DTYPE_POLICIES,
     "keras.random": frozenset({"SeedGenerator"}),
     "keras.src.random.seed_generator": frozenset({"SeedGenerator"}),
+    "keras.src.applications.convnext": frozenset({"LayerScale", "StochasticDepth"}),
     "keras.src.ops.numpy": _NUMPY_OPERATIONS,
     "keras.src.ops.nn": _NN_OPERATIONS,
     "keras.src.ops.math": _MATH_OPERATIONS,

@@ -48,6 +48,8 @@ def keras_models(folder: Path) -> None:
     keras.Model([left, right], layers.Dense(1, activation="sigmoid")(layers.Concatenate()([left, right]))).save(
         folder / "two_inputs.keras"
     )
+    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(7, 3)(small := keras.Input((16, 16, 3))))
+    keras.Model(small, layers.Activation("softmax", name="last")(pooled)).save(folder / "without_dense.keras")
     table = keras.Input((3,), name="features")
     keras.Model(table, layers.Dense(2, activation="softmax", name="classes")(layers.Normalization()(table))).save(
         folder / "table.keras"
@@ -82,9 +84,9 @@ def keras_models(folder: Path) -> None:
 
     (folder / "keras_names.json").write_text(json.dumps(sorted(REGISTERED_NAMES_TO_OBJS)))
     operations = {}
-    for module in ("numpy", "nn", "math", "image", "linalg", "core"):
-        loaded = __import__(f"keras.src.ops.{module}", fromlist=["Operation"])
-        operations[f"keras.src.ops.{module}"] = [n for n, v in vars(loaded).items() if isinstance(v, type)]
+    for module in ("ops.numpy", "ops.nn", "ops.math", "ops.image", "ops.linalg", "ops.core", "applications.convnext"):
+        loaded = __import__(f"keras.src.{module}", fromlist=["Layer"])
+        operations[f"keras.src.{module}"] = [n for n, v in vars(loaded).items() if isinstance(v, type)]
     (folder / "keras_operations.json").write_text(json.dumps(operations))
 
 

@@ -56,6 +56,14 @@ def test_functional_keras_with_nested_model_operations_and_raw_scores(copied: Co
     assert spec.evidence["preprocessing.channel_order"] == "assumed"
 
 
+def test_keras_ending_in_an_activation(copied: Copied) -> None:
+    spec = complete(describe_model(copied("without_dense.keras")))
+    assert spec.task == "image-classification"
+    assert spec.outputs == (TensorSpec("last", "float32", (-1, 7)),)
+    assert spec.postprocessing.activation == "none"
+    assert spec.evidence["preprocessing.scaling"] == "assumed"
+
+
 def test_keras_with_two_inputs_is_raw_tensors(copied: Copied) -> None:
     spec = complete(describe_model(copied("two_inputs.keras")))
     assert spec.task == "raw-tensors"
