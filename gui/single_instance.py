@@ -73,8 +73,8 @@ class MeetingPoint(QObject):
         self._server = QLocalServer(self)
         self._server.setSocketOptions(QLocalServer.SocketOption.UserAccessOption)
         self._server.newConnection.connect(self._on_connection)
-        # Nobody answered there (hand_over came first), so what is left of a killed window may go. Qt asks for this; where
-        # access is restricted it also replaces the old socket by a rename.
+        # Nobody answered there (hand_over came first), so what is left of a killed window may go. Qt asks for this,
+        # though with restricted access it replaces the old socket by a rename anyway.
         QLocalServer.removeServer(name)
         if not self._server.listen(name):
             log.warning("Later starts will open a window of their own: %s", self._server.errorString())
