@@ -490,8 +490,13 @@ def _best(predictions: list[Any]) -> str:
         return "nothing found"
     best = predictions[0]
     if isinstance(best, dict) and "label" in best and isinstance(best.get("score"), float):
-        return f"{best['label']}  {best['score']:.1%}"
+        return f"{best['label']}  {_percent(best['score'])}"
     return str(best)
+
+
+def _percent(score: float) -> str:
+    """As the window shows it: only what is certain is 100 %."""
+    return ">99.9%" if 0.9995 <= score < 1.0 else f"{score:.1%}"
 
 
 def _summary(results: list[dict[str, Any]]) -> str:

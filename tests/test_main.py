@@ -159,6 +159,13 @@ def test_predict_asks_ahead_but_not_without_bound(engine: FakeEngine, tmp_path: 
     assert 1 < most <= main.INPUTS_AHEAD
 
 
+@pytest.mark.parametrize(("score", "said"), [(1.0, "100.0%"), (0.99951, ">99.9%"), (0.9994, "99.9%"), (0.0, "0.0%")])
+def test_only_what_is_certain_is_a_hundred(engine: FakeEngine, pictures: list[str], score: float, said: str) -> None:
+    best = [{"label": "x", "score": score}]
+    engine.answer = lambda request: Prediction("p", request.model, "image-classification", TIMING, predictions=best)
+    assert run("predict", "digits", pictures[0]).stdout.split() == [pictures[0], "x", said]
+
+
 def test_predict_sums_up_a_table_in_one_line(engine: FakeEngine, pictures: list[str]) -> None:
     def row(label: str) -> dict[str, Any]:
         return {"input": 0, "predictions": [{"label": label, "score": 0.9}]}
