@@ -34,7 +34,11 @@ def create_application(settings: Settings, argv: Sequence[str] = ()) -> tuple[QA
     app.setApplicationDisplayName("Deskside")
     app.setDesktopFileName("deskside")
     app.setStyle("Fusion")
-    return app, ThemeSwitch(app, settings.window.theme)
+    switch = app.findChild(ThemeSwitch)
+    if switch is None:
+        return app, ThemeSwitch(app, settings.window.theme)
+    switch.apply(settings.window.theme)
+    return app, switch
 
 
 class ExceptionReporter(QObject):

@@ -23,12 +23,12 @@ def paint_icon(painter: QPainter, name: str, rect: QRectF, tint: QColor) -> None
     renderer.render(painter, rect)
 
 
-def icon(name: str, role: str = "text2", size: int = 16, disabled_role: str = "text3") -> QIcon:
-    """A QIcon in two tints (normal, disabled), at one and two device pixels per pixel."""
+def icon(name: str, role: str = "text2", size: int = 16, disabled_role: str = "text3", gap: int = 0) -> QIcon:
+    """A QIcon in two tints (normal, disabled), at one and two device pixels per pixel; ``gap`` px stay free right."""
     result = QIcon()
     for mode, tint in ((QIcon.Mode.Normal, role), (QIcon.Mode.Disabled, disabled_role)):
         for ratio in (1, 2):
-            pixmap = QPixmap(QSize(size, size) * ratio)
+            pixmap = QPixmap(QSize(size + gap, size) * ratio)
             pixmap.setDevicePixelRatio(ratio)
             pixmap.fill(Qt.GlobalColor.transparent)
             painter = QPainter(pixmap)

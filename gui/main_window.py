@@ -109,6 +109,9 @@ class MainWindow(QMainWindow):
         box.addWidget(self.header)
         box.addLayout(body, 1)
         self.setCentralWidget(central)
+        # The keyboard starts nowhere in particular: the first Tab shows the first ring.
+        central.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        central.setFocus()
 
     def _add_actions(self) -> None:
         page = self.predict_page
@@ -215,6 +218,7 @@ class MainWindow(QMainWindow):
 
         def over(result: int) -> None:
             self.consent_dialog = None
+            shade.hide()
             shade.deleteLater()
             if result:
                 self.load_model(path, trust=True)

@@ -85,6 +85,7 @@ class ConsentDialog(QDialog):
         words.setSpacing(2)
         words.addWidget(label(head, "strong"))
         words.addWidget(label(text, "small", wrap=True))
+        words.addStretch(1)
         row = QHBoxLayout()
         row.setSpacing(12)
         row.addWidget(IconLabel(icon_name, "text2", 18), 0, Qt.AlignmentFlag.AlignTop)

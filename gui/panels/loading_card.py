@@ -108,9 +108,14 @@ class LoadingCard(QWidget):
         self.waiting = label("Drop pictures or a table now if you like", "strong")
         outer = QVBoxLayout(self)
         outer.addStretch(2)
-        outer.addWidget(card, 0, Qt.AlignmentFlag.AlignHCenter)
-        outer.addSpacing(16)
-        outer.addWidget(self._strip(), 0, Qt.AlignmentFlag.AlignHCenter)
+        # Stretches and no alignment: an aligned item is given its size hint, which a wrapped line makes too low.
+        for part in (card, self._strip()):
+            row_ = QHBoxLayout()
+            row_.addStretch(1)
+            row_.addWidget(part)
+            row_.addStretch(1)
+            outer.addLayout(row_)
+            outer.addSpacing(16)
         outer.addStretch(3)
         self._timer = QTimer(self)
         self._timer.setInterval(100)

@@ -147,7 +147,7 @@ class WorkView(QWidget):
         view.setUniformItemSizes(True)
         view.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         view.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        view.setFixedHeight(ThumbnailDelegate.SIZE.height() + 12)
+        view.setFixedHeight(ThumbnailDelegate.SIZE.height() + 8)
         view.setAccessibleName("Dropped files")
         view.selectionModel().selectionChanged.connect(self._on_selected)
         box = QWidget()

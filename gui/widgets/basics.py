@@ -10,6 +10,9 @@ from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QWidget
 
 from gui.icons import icon
 
+ICON_GAP = 5
+"""Pixels between a button's icon and its text, on top of the style's own."""
+
 
 def plain_tooltip(text: str) -> str:
     """Text from outside as a tool tip: Qt would take some of it for markup."""
@@ -25,7 +28,9 @@ def label(text: str = "", role: str = "body", *, tone: str = "", wrap: bool = Fa
         result.setProperty("tone", tone)
     if wrap:
         result.setWordWrap(True)
-        result.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
+        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
+        policy.setHeightForWidth(True)  # a policy set anew forgets it, and layouts would guess the height
+        result.setSizePolicy(policy)
     return result
 
 
@@ -50,7 +55,7 @@ class ElidedLabel(QLabel):
         self.setText(text)
 
     def setText(self, text: str) -> None:
-        one_line = " ".join(text.split())
+        one_line = " ".join(text.splitlines()).replace("\t", " ")
         super().setText(one_line)
         self.setAccessibleName(one_line)
         self._update_tooltip()
@@ -96,7 +101,7 @@ class Button(QPushButton):
         if not text:
             self.setToolTip(accessible)
         if icon_name:
-            self.setIconSize(QSize(16, 16))
+            self.setIconSize(QSize(16 + (ICON_GAP if text else 0), 16))
             self._tint()
 
     def set_icon_name(self, icon_name: str) -> None:
@@ -110,7 +115,7 @@ class Button(QPushButton):
 
     def _tint(self) -> None:
         role = {"primary": "on_accent", "plain": "text", "link": "accent"}.get(str(self.property("kind")), "text2")
-        self.setIcon(icon(self._icon_name, role))
+        self.setIcon(icon(self._icon_name, role, gap=ICON_GAP if self.text() else 0))
 
 
 class Card(QFrame):
