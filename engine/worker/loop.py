@@ -55,9 +55,11 @@ class _Batch:
 
 def leave_process(code: int) -> NoReturn:
     """End at once, whatever other threads compute: a framework may be busy for minutes in code that cannot stop."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 class WorkerLoop:
@@ -73,6 +75,7 @@ class WorkerLoop:
         self._to_decode: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
         self._to_refine: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._ready = threading.Event()
+        self._loading = False
         self._model: LoadedModel | None = None
         self._kept = KeptResults()
         self._told_max_batch = 0
@@ -92,6 +95,9 @@ class WorkerLoop:
     def _accept(self, message: Message) -> None:
         header = message.header
         if message.type == "load":
+            if self._loading:
+                raise ProtocolError("a worker loads one model, once")
+            self._loading = True
             threading.Thread(
                 target=self._guard, args=(self._load_and_execute, header), name="execute", daemon=True
             ).start()

@@ -33,6 +33,8 @@ class KerasRuntime:
         return self._device
 
     def load(self, spec: ModelSpec, device: str, threads: int, report: ReportStage) -> LoadedSignature:
+        if not zipfile.is_zipfile(spec.model_file):
+            raise ModelCorrupt(f"{spec.path.name} is damaged or no Keras model: a .keras file is a ZIP archive.")
         report(LoadStage.IMPORTING)
         tf, self._device = import_tensorflow(device, threads)
         self._tf = tf
@@ -88,8 +90,6 @@ def _import_keras() -> ModuleType:
 def _read(keras: ModuleType, spec: ModelSpec) -> Any:
     """The model. Raises ModelCorrupt for a damaged archive, LoadFailed for what Keras refuses or does not know."""
     name = spec.path.name
-    if not zipfile.is_zipfile(spec.model_file):
-        raise ModelCorrupt(f"{name} is damaged or no Keras model: a .keras file is a ZIP archive.")
     try:
         return keras.models.load_model(spec.model_file, compile=False, safe_mode=True)
     except (zipfile.BadZipFile, KeyError, EOFError, OSError) as error:

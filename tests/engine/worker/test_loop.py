@@ -190,10 +190,10 @@ def test_a_running_batch_does_not_hold_up_the_channel(worker: WorkerProcess, tmp
     assert worker.receive().type == "started"
     # Far more than a pipe holds: were the channel not drained, this would block.
     big = {"x": np.zeros((200_000, 2), dtype=np.float32)}
-    for number in range(1, 6):
+    for number in range(1, 7):
         worker.send_batch(number, item_of("big", big))
-        worker.send({"type": "recall", "batch": number})
-        assert worker.receive().header == {"type": "recalled", "batch": number, "ok": True}
+    worker.send({"type": "recall", "batch": 6})
+    assert worker.receive().header == {"type": "recalled", "batch": 6, "ok": True}
     gate.touch()
     assert worker.receive().type == "done"
 
@@ -392,12 +392,25 @@ def test_a_lost_device_ends_the_process(worker: WorkerProcess) -> None:
     assert worker.exit_code() == 75
 
 
-def test_a_parent_that_breaks_the_protocol_ends_the_worker(worker: WorkerProcess) -> None:
+LOAD_AGAIN = {"type": "load", "spec": make_spec().to_json(), "device": "cpu", "threads": 1}
+
+
+@pytest.mark.parametrize("message", [{"type": "sing"}, {"type": "batch", "batch": 1}, LOAD_AGAIN])
+def test_a_parent_that_breaks_the_protocol_ends_the_worker(worker: WorkerProcess, message: dict[str, Any]) -> None:
     ready(worker, inputs=X)
-    worker.send({"type": "sing"})
+    worker.send(message)
     assert worker.receive_end() is None
     assert worker.exit_code() not in (0, -signal.SIGKILL)
     assert "ProtocolError" in worker.errors()
+
+
+def test_a_thread_that_fails_takes_the_process_with_it(worker: WorkerProcess) -> None:
+    """Half a worker would leave every later request without an answer."""
+    ready(worker, inputs=X)
+    worker.send({"type": "refine"})
+    assert worker.receive_end() is None
+    assert worker.exit_code() == 70
+    assert "KeyError" in worker.errors()
 
 
 # -- lies --------------------------------------------------------------------------------------------------------------
