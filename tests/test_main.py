@@ -403,8 +403,8 @@ def test_predict_and_inspect_on_real_files(tmp_path: Path) -> None:
     broken.write_bytes(picture.read_bytes()[:500])
     model = ROOT / "examples" / "digits-keras"
     done = start("predict", str(model), str(picture), str(broken), "--json")
-    good, bad = (json.loads(line) for line in done.stdout.splitlines())
     assert (done.returncode, done.stderr) == (1, "")
+    good, bad = (json.loads(line) for line in done.stdout.splitlines())
     best = good["predictions"][0]
     assert best["score"] == pytest.approx(scores[best["label"]], abs=tolerance)
     assert good["input"] == str(picture)
