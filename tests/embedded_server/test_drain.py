@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from embedded_server.controller import ServeOptions, ServerController
+from embedded_server.waitress_adapter import channel
 from engine.prediction import PredictRequest
 from engine.serving_types import ServerPhase
 from tests.embedded_server.conftest import listening, server_threads, until
@@ -97,6 +98,21 @@ def test_a_request_in_mid_upload_is_answered(controller: ServerController, engin
         assert (answer.status, answer.code) == (503, "draining")
         release(engine)
         assert inside.answer().status == 200
+        stop.join()
+
+
+@pytest.mark.parametrize("sent_before", [0, 30, 90])
+def test_who_has_just_connected_or_begun_is_answered(
+    controller: ServerController, port: int, monkeypatch: pytest.MonkeyPatch, sent_before: int
+) -> None:
+    monkeypatch.setattr(channel, "QUIET_S", 20.0)
+    body = b"x" * 60
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with Wire(port) as wire:
+        wire.send((head + body)[:sent_before])
+        stop = Stop(controller)
+        answer = wire.send((head + body)[sent_before:]).answer()
+        assert (answer.status, answer.code) == (503, "draining")
         stop.join()
 
 

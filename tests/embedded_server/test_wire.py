@@ -69,6 +69,13 @@ def test_c16_ambiguous_messages_are_400_and_end_the_connection(port: int, engine
     assert engine.requests == []
 
 
+def test_a_head_of_bare_line_feeds_is_not_waited_for(port: int) -> None:
+    with Wire(port) as wire:
+        for part in (b"GET /models HTTP/1.1\r", b"\nHost: localhost\r\n", b"X: y\n"):
+            wire.send(part)
+        assert wire.answer().code == "malformed"
+
+
 def test_an_unknown_transfer_coding_is_501(port: int) -> None:
     answer, closed = raw(port, b"POST /models HTTP/1.1\r\nHOST\r\nTransfer-Encoding: gzip\r\n\r\n")
     assert (answer.status, answer.code, closed) == (501, "not_implemented", True)
