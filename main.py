@@ -13,7 +13,7 @@ import os
 import queue
 import signal
 import sys
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -38,15 +38,6 @@ PREDICT_TIMEOUT_S = 300.0
 """A table at the command line may take longer than a request of the network may."""
 INPUTS_AHEAD = 16
 """Inputs read and queued before the first is answered: enough for the worker to form batches."""
-
-# A fixed table, not the mimetypes module: that one reads the machine's registry and differs between machines.
-CONTENT_TYPES = {
-    ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".bmp": "image/bmp",
-    ".gif": "image/gif", ".tif": "image/tiff", ".tiff": "image/tiff", ".heic": "image/heic", ".avif": "image/avif",
-    ".csv": "text/csv", ".txt": "text/plain", ".json": "application/json",
-    ".npy": "application/x-npy", ".npz": "application/x-npz",
-    ".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".ogg": "audio/ogg",
-}  # fmt: skip
 
 T = TypeVar("T")
 log = logging.getLogger("deskside")
@@ -368,6 +359,8 @@ def serve(
 @click.option("--device", help="cpu, cuda, cuda:1 or mps; chosen automatically if not given.")
 def predict(model: str, inputs: tuple[str, ...], as_json: bool, trust: bool, device: str | None) -> None:
     """Ask MODEL about every INPUT file: one line each."""
+    from engine.answer_text import as_json_line, as_text_line, has_failed
+
     failed = False
     with ExitStack() as stack:
         settings = load_settings()
@@ -411,7 +404,7 @@ def inspect(model: str, as_json: bool, trust: bool) -> None:
         click.echo(f"{name:<{width}}  {text}  ({source})")
 
 
-# -- predict: inputs and answers -----------------------------------------------------------------------------------
+# -- predict ------------------------------------------------------------------------------------------------------
 def answers(
     engine: EnginePort, inbox: Inbox, model_id: str, inputs: Iterable[str]
 ) -> Iterator[tuple[str, Prediction | Exception]]:
@@ -437,6 +430,7 @@ def answers(
 
 def ask(engine: EnginePort, model_id: str, name: str) -> Future[Prediction]:
     """Queue one file. A file that cannot be read comes back as OSError through the future."""
+    from engine.answer_text import content_type_of
     from engine.prediction import PredictRequest
 
     path = Path(name)
@@ -446,72 +440,7 @@ def ask(engine: EnginePort, model_id: str, name: str) -> Future[Prediction]:
         unread: Future[Prediction] = Future()
         unread.set_exception(error)
         return unread
-    content_type = CONTENT_TYPES.get(path.suffix.lower(), "application/octet-stream")
-    return engine.predict(PredictRequest(model_id, data, content_type, timeout_s=PREDICT_TIMEOUT_S))
-
-
-def has_failed(answer: Prediction | Exception) -> bool:
-    return isinstance(answer, Exception) or any("error" in row for row in answer.results or ())
-
-
-def shown(name: str) -> str:
-    """A file name as text, whatever bytes it has."""
-    return os.fsencode(name).decode("utf-8", "replace")
-
-
-def sentence_of(error: Exception) -> str:
-    return f"{error.strerror or error}." if isinstance(error, OSError) else str(error)
-
-
-def as_json_line(name: str, answer: Prediction | Exception) -> str:
-    import orjson
-
-    if isinstance(answer, Exception):
-        code = str(getattr(answer, "code", "input_unreadable"))
-        body: dict[str, Any] = {"error": {"code": code, "message": sentence_of(answer)}}
-    else:
-        body = answer.to_json()
-    return orjson.dumps({"input": shown(name), **body}).decode()
-
-
-def as_text_line(name: str, answer: Prediction | Exception) -> str:
-    if isinstance(answer, Exception):
-        return f"{shown(name)}  error: {sentence_of(answer)}"
-    if answer.results is not None:
-        return f"{shown(name)}  {_summary(answer.results)}"
-    if answer.outputs is not None:
-        tensors = (f"{key} {value.dtype} {list(value.shape)}" for key, value in answer.outputs.items())
-        return f"{shown(name)}  {', '.join(tensors)}"
-    return f"{shown(name)}  {_best(answer.predictions or [])}"
-
-
-def _best(predictions: list[Any]) -> str:
-    if not predictions:
-        return "nothing found"
-    best = predictions[0]
-    if isinstance(best, dict) and "label" in best and isinstance(best.get("score"), float):
-        return f"{best['label']}  {_percent(best['score'])}"
-    return str(best)
-
-
-def _percent(score: float) -> str:
-    """As the window shows it: only what is certain is 100 %."""
-    return ">99.9%" if 0.9995 <= score < 1.0 else f"{score:.1%}"
-
-
-def _summary(results: list[dict[str, Any]]) -> str:
-    """A table in one line: how many rows, and how often each answer."""
-    if len(results) == 1 and "error" not in results[0]:
-        return _best(results[0]["predictions"])
-    failed = sum("error" in row for row in results)
-    labels = Counter(
-        str(row["predictions"][0].get("label", ""))
-        for row in results
-        if row.get("predictions") and isinstance(row["predictions"][0], dict)
-    )
-    counted = ", ".join(f"{label} × {count}" for label, count in labels.most_common() if label)
-    parts = [f"{len(results)} rows", counted, f"{failed} failed" if failed else ""]
-    return "  ".join(part for part in parts if part)
+    return engine.predict(PredictRequest(model_id, data, content_type_of(path.suffix), timeout_s=PREDICT_TIMEOUT_S))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,94 @@
+"""Answers as lines of text: what ``deskside predict`` prints, for people and as JSON.
+
+Knows the plain types only; what a file is, is said by a fixed table of suffixes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+import orjson
+
+from engine.prediction import Prediction
+
+# A fixed table, not the mimetypes module: that one reads the machine's registry and differs between machines.
+CONTENT_TYPES = {
+    ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".bmp": "image/bmp",
+    ".gif": "image/gif", ".tif": "image/tiff", ".tiff": "image/tiff", ".heic": "image/heic", ".avif": "image/avif",
+    ".csv": "text/csv", ".txt": "text/plain", ".json": "application/json",
+    ".npy": "application/x-npy", ".npz": "application/x-npz",
+    ".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".ogg": "audio/ogg",
+}  # fmt: skip
+
+
+def content_type_of(suffix: str) -> str:
+    """The media type of a file with this suffix; ``application/octet-stream`` leaves it to the first bytes."""
+    return CONTENT_TYPES.get(suffix.lower(), "application/octet-stream")
+
+
+def has_failed(answer: Prediction | Exception) -> bool:
+    """Whether the input, or any row of it, got no answer."""
+    return isinstance(answer, Exception) or any("error" in row for row in answer.results or ())
+
+
+def shown(name: str) -> str:
+    """A file name as text, whatever bytes it has."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def sentence_of(error: Exception) -> str:
+    """One sentence; an OSError without the path, which stands in the line already."""
+    return f"{error.strerror or error}." if isinstance(error, OSError) else str(error)
+
+
+def as_json_line(name: str, answer: Prediction | Exception) -> str:
+    """The network's shape (``contract.md``) and ``input``; an input that failed has ``error`` instead of an answer."""
+    if isinstance(answer, Exception):
+        code = str(getattr(answer, "code", "input_unreadable"))
+        body: dict[str, Any] = {"error": {"code": code, "message": sentence_of(answer)}}
+    else:
+        body = answer.to_json()
+    return orjson.dumps({"input": shown(name), **body}).decode()
+
+
+def as_text_line(name: str, answer: Prediction | Exception) -> str:
+    """``input  label  score`` for one answer, counts for a table, shapes for raw tensors."""
+    if isinstance(answer, Exception):
+        return f"{shown(name)}  error: {sentence_of(answer)}"
+    if answer.results is not None:
+        return f"{shown(name)}  {_summary(answer.results)}"
+    if answer.outputs is not None:
+        tensors = (f"{key} {value.dtype} {list(value.shape)}" for key, value in answer.outputs.items())
+        return f"{shown(name)}  {', '.join(tensors)}"
+    return f"{shown(name)}  {_best(answer.predictions or [])}"
+
+
+def _best(predictions: list[Any]) -> str:
+    if not predictions:
+        return "nothing found"
+    best = predictions[0]
+    if isinstance(best, dict) and "label" in best and isinstance(best.get("score"), float):
+        return f"{best['label']}  {_percent(best['score'])}"
+    return str(best)
+
+
+def _percent(score: float) -> str:
+    """As the window shows it: only what is certain is 100 %."""
+    return ">99.9%" if 0.9995 <= score < 1.0 else f"{score:.1%}"
+
+
+def _summary(results: list[dict[str, Any]]) -> str:
+    """A table in one line: how many rows, and how often each answer."""
+    if len(results) == 1 and "error" not in results[0]:
+        return _best(results[0]["predictions"])
+    failed = sum("error" in row for row in results)
+    labels = Counter(
+        str(row["predictions"][0].get("label", ""))
+        for row in results
+        if row.get("predictions") and isinstance(row["predictions"][0], dict)
+    )
+    counted = ", ".join(f"{label} × {count}" for label, count in labels.most_common() if label)
+    parts = [f"{len(results)} rows", counted, f"{failed} failed" if failed else ""]
+    return "  ".join(part for part in parts if part)
