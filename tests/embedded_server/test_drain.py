@@ -111,9 +111,24 @@ def test_who_has_just_connected_or_begun_is_answered(
     with Wire(port) as wire:
         wire.send((head + body)[:sent_before])
         stop = Stop(controller)
+        until(lambda: ("127.0.0.1", port) not in listening(), "the listener is closed")
         answer = wire.send((head + body)[sent_before:]).answer()
         assert (answer.status, answer.code) == (503, "draining")
         stop.join()
+
+
+def test_who_waits_in_the_backlog_is_taken_in(controller: ServerController, port: int) -> None:
+    running = controller._running
+    assert running is not None
+    knocked: list[Wire] = []
+
+    def knock() -> None:  # on the loop's thread: it cannot accept meanwhile
+        knocked.append(Wire(port))
+        running.http._server.stop_accepting()
+
+    running.http._on_loop(knock)
+    with knocked[0] as wire:
+        assert wire.request("GET", "/models").answer().status == 200
 
 
 def test_idle_and_silent_connections_do_not_hold_the_stop(controller: ServerController, port: int) -> None:
