@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QMimeData, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QMimeData, QSize, Qt, Signal
 from PySide6.QtGui import (
-    QAction,
     QCloseEvent,
     QDragEnterEvent,
     QDragLeaveEvent,
     QDragMoveEvent,
     QDropEvent,
-    QKeySequence,
 )
-from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QMenu, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
 
 from engine import EnginePort
 from engine.errors import ConsentRequired
 from engine.events import Notice, Snapshot
 from engine.settings import Settings, SettingsStore
+from gui.actions import PREDICT, SERVER, fill_menu
+from gui.closing import CLOSE_WITHIN_MS, Closing
 from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
 from gui.model_loader import ModelLoader
 from gui.model_shelf import ModelShelf
-from gui.panels.consent_dialog import ConsentDialog, Shade
+from gui.panels.consent_dialog import ConsentDialog, ask_consent
 from gui.panels.frame import Header, Rail, StatusLine
 from gui.panels.predict_page import PredictPage
 from gui.panels.requests_card import RequestsCard
@@ -41,18 +39,11 @@ from gui.theme import ThemeSwitch
 from gui.widgets.drop_area import DropState
 from gui.widgets.focus_ring import FocusRing
 
-log = logging.getLogger(__name__)
-
-CLOSE_WITHIN_MS = 20_000
-"""A close that takes longer goes on without the window; the engine's own close is bounded as well."""
-PREDICT, SERVER, SETTINGS = range(3)
-
 
 class MainWindow(QMainWindow):
     """``closed`` once everything the window started has ended."""
 
     closed = Signal()
-    _torn_down = Signal()
 
     def __init__(
         self,
@@ -69,7 +60,6 @@ class MainWindow(QMainWindow):
         self.resize(1280, 800)
         self.setAcceptDrops(True)
         self.is_closed = False
-        self._closing = False
         self._theme_switch = theme_switch
         self.bridge = EngineBridge(engine, self)
         self.loader = ModelLoader(self.bridge, self)
@@ -87,8 +77,19 @@ class MainWindow(QMainWindow):
             self.pages.addWidget(page)
         self.status_line = StatusLine()
         self.focus_ring = FocusRing(self)
+        self.consent_dialog: ConsentDialog | None = None
+        self._closing = Closing(
+            (
+                self.loader.cancel_all,
+                self.server.stop_now,
+                self.bridge.close,
+                self.loader.shut_down,
+                lambda: self.loader.wait(CLOSE_WITHIN_MS),
+            ),
+            self,
+        )
         self._lay_out()
-        self._add_actions()
+        self.menu = fill_menu(self)
         self._connect()
         self.show_page(PREDICT)
         self.bridge.run(self, engine.stats, lambda stats: self.shelf.entries(stats["models"]), self._on_internal)
@@ -112,36 +113,6 @@ class MainWindow(QMainWindow):
         # The keyboard starts nowhere in particular: the first Tab shows the first ring.
         central.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         central.setFocus()
-
-    def _add_actions(self) -> None:
-        page = self.predict_page
-        self.menu = QMenu(self)
-        self.actions_by_name: dict[str, QAction] = {}
-        for name, shortcut, slot in (
-            ("Open files…", QKeySequence("Ctrl+O"), page.open_files),
-            ("Open a model…", QKeySequence("Ctrl+L"), page.open_model),
-            ("Open a folder…", QKeySequence(), page.open_folder),
-            ("Paste", QKeySequence("Ctrl+V"), lambda: page.paste()),
-            ("Clear the list", QKeySequence(), page.clear),
-            ("", QKeySequence(), None),
-            ("Predict", QKeySequence("Ctrl+1"), lambda: self.show_page(PREDICT)),
-            ("Server", QKeySequence("Ctrl+2"), lambda: self.show_page(SERVER)),
-            ("Settings", QKeySequence("Ctrl+,"), lambda: self.show_page(SETTINGS)),
-            ("", QKeySequence(), None),
-            ("Cancel the load", QKeySequence("Esc"), self._cancel_newest),
-            ("Close this model", QKeySequence(), self._eject_active),
-            ("", QKeySequence(), None),
-            ("Quit", QKeySequence("Ctrl+Q"), self.close),
-        ):
-            if slot is None:
-                self.menu.addSeparator()
-                continue
-            action = QAction(name, self)
-            action.setShortcut(shortcut)
-            action.triggered.connect(lambda _checked=False, act=slot: act())
-            self.menu.addAction(action)
-            self.addAction(action)
-            self.actions_by_name[name] = action
 
     def _connect(self) -> None:
         bridge, loader, shelf, page = self.bridge, self.loader, self.shelf, self.predict_page
@@ -173,13 +144,13 @@ class MainWindow(QMainWindow):
             lambda: self.menu.popup(self.header.menu_button.mapToGlobal(self.header.menu_button.rect().bottomLeft()))
         )
         self.rail.chosen.connect(self.show_page)
-        self._torn_down.connect(self._on_torn_down, Qt.ConnectionType.QueuedConnection)
+        self._closing.over.connect(self._on_torn_down)
         self._on_server_changed()
 
     # -- models ----------------------------------------------------------------------------------------------------
     def load_model(self, path: Path, trust: bool = False) -> None:
         """Open the model at ``path``; the chip, the page and the status line follow it."""
-        if self._closing:
+        if self._closing.under_way:
             return
         self.predict_page.leave_error()
         self.shelf.load_asked(self.loader.load(path, trust), path)
@@ -212,21 +183,14 @@ class MainWindow(QMainWindow):
         self.status_line.say("", f"The load of {path.name} was cancelled.")
 
     def _ask_consent(self, path: Path, error: ConsentRequired) -> None:
-        shade = Shade(self)
-        dialog = ConsentDialog(self, path, error)
-        self.consent_dialog: ConsentDialog | None = dialog
-
-        def over(result: int) -> None:
+        def over(run_it: bool) -> None:
             self.consent_dialog = None
-            shade.hide()
-            shade.deleteLater()
-            if result:
+            if run_it:
                 self.load_model(path, trust=True)
             else:
                 self.status_line.say("", f"{path.name} was not opened.")
 
-        dialog.finished.connect(over)
-        dialog.open()
+        self.consent_dialog = ask_consent(self, path, error, over)
 
     def _on_chip_chosen(self, key: str) -> None:
         self.shelf.set_active(key)
@@ -237,12 +201,14 @@ class MainWindow(QMainWindow):
         if card is not None:
             self.load_model(card.path)
 
-    def _cancel_newest(self) -> None:
+    def cancel_newest(self) -> None:
+        """Cancel the load that was asked for last."""
         loading = self.shelf.loading
         if loading is not None:
             self.loader.cancel(loading.token)
 
-    def _eject_active(self) -> None:
+    def eject_active(self) -> None:
+        """Close the model that answers what is dropped."""
         if self.shelf.active is not None:
             self.eject(self.shelf.active.key)
 
@@ -312,39 +278,21 @@ class MainWindow(QMainWindow):
             event.accept()
             return
         event.ignore()
-        if self._closing:
+        if self._closing.under_way:
             return
-        self._closing = True
         self.setEnabled(False)
         serving = not self.server.is_off
         self.status_line.say("accent", "Closing. Requests already taken are answered." if serving else "Closing.")
         self.queue.set_model("")
-        QTimer.singleShot(CLOSE_WITHIN_MS, self, self._give_up_waiting)
-        threading.Thread(target=self._tear_down, name="gui-close", daemon=True).start()
+        self._closing.begin()
 
-    def _tear_down(self) -> None:
-        """On a thread of its own, because each step may wait: loads, server, task threads, loader thread."""
-        for step in (self.loader.cancel_all, self.server.stop_now, self.bridge.close, self.loader.shut_down):
-            try:
-                step()
-            except Exception:
-                log.exception("closing the window: %s", step)
-        self.loader.wait(CLOSE_WITHIN_MS)
-        self._torn_down.emit()
-
-    def _on_torn_down(self) -> None:
+    def _on_torn_down(self, all_ended: bool) -> None:
         self.server.close()
+        if not all_ended:
+            self.loader.abandon()
         self.is_closed = True
         self.closed.emit()
         self.close()
-
-    def _give_up_waiting(self) -> None:
-        if not self.is_closed:
-            log.error("the window closed before everything in it had ended")
-            self.is_closed = True
-            self.loader.abandon()
-            self.closed.emit()
-            self.close()
 
 
 def _local_paths(mime: QMimeData) -> list[Path]:

@@ -62,10 +62,12 @@ def seconds_words(value: float) -> str:
 
 
 def percent_words(score: float) -> str:
-    """A score of 0..1 as per cent, never 100.0 % for what is less than certain."""
+    """A score of 0..1 as per cent, never 100.0 % for what is less than certain, nor 0.0 % for what is possible."""
     percent = score * 100
     if 99.95 <= percent < 100:
         return f">{THIN}99.9{THIN}%"
+    if 0 < percent < 0.05:
+        return f"<{THIN}0.1{THIN}%"
     return f"{percent:.1f}{THIN}%"
 
 

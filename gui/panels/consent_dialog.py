@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import Qt
@@ -77,6 +78,10 @@ class ConsentDialog(QDialog):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(card)
+        # Wrapped lines have a height only for a width; the dialog's own hint would be that of another width.
+        self.ensurePolished()
+        box.activate()
+        self.setFixedSize(600, card.heightForWidth(600))
         self.safe_button.setFocus(Qt.FocusReason.TabFocusReason)
 
     @staticmethod
@@ -108,3 +113,18 @@ class Shade(QWidget):
         shade.setAlphaF(0.35 if theme.tokens().name == "light" else 0.6)
         painter.fillRect(self.rect(), shade)
         painter.end()
+
+
+def ask_consent(window: QWidget, path: Path, error: ConsentRequired, answered: Callable[[bool], None]) -> ConsentDialog:
+    """Open the dialog over a shaded ``window``; ``answered`` gets True only where the person chose to run it."""
+    shade = Shade(window)
+    dialog = ConsentDialog(window, path, error)
+
+    def over(result: int) -> None:
+        shade.hide()
+        shade.deleteLater()
+        answered(bool(result))
+
+    dialog.finished.connect(over)
+    dialog.open()
+    return dialog

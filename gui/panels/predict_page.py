@@ -87,7 +87,7 @@ class PredictPage(QWidget):
     def _connect(self) -> None:
         self.open_button.clicked.connect(self.open_files)
         self.paste_button.clicked.connect(self.paste)
-        self.copy_button.clicked.connect(self._on_copy)
+        self.copy_button.clicked.connect(self.copy_answer)
         self.clear_button.clicked.connect(self.clear)
         self.start.load_asked.connect(self.model_asked)
         self.start.drop_area.open_asked.connect(self.open_model)
@@ -270,7 +270,8 @@ class PredictPage(QWidget):
         name = f"Pasted picture {self._pasted}"
         self.add_inputs([InputFile(name, "image", data=data, content_type=content_type)], [])
 
-    def _on_copy(self) -> None:
+    def copy_answer(self) -> None:
+        """The shown answer to the clipboard, as the network gives it."""
         if self.work.copy_json():
             self.status.emit("ok", "The answer is on the clipboard, as JSON.")
 

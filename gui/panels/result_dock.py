@@ -24,7 +24,7 @@ from gui.icons import IconLabel
 from gui.model_shelf import ModelCard
 from gui.panels.error_panel import Details
 from gui.predict_queue import Item, ItemState
-from gui.widgets.basics import Button, Card, ElidedLabel, label, line
+from gui.widgets.basics import Button, Card, ElidedLabel, label, line, spin_box
 from gui.widgets.progress import Ring
 from gui.widgets.result_bars import ResultBars
 
@@ -146,11 +146,7 @@ class ResultDock(Card):
     @staticmethod
     def _top_k_parts() -> tuple[QWidget, QSpinBox, Any]:
         box = QWidget()
-        spin = QSpinBox()
-        spin.setFixedWidth(64)
-        spin.setRange(1, 100)
-        spin.setKeyboardTracking(False)
-        spin.setAccessibleName("How many of the best answers to show")
+        spin = spin_box(1, 100, "How many of the best answers to show", 68)
         of = label("", "body2")
         row = QHBoxLayout(box)
         row.setContentsMargins(0, 4, 0, 4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import QRectF, Qt, Signal
 from PySide6.QtGui import QPainter, QPaintEvent
-from PySide6.QtWidgets import QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from engine.errors import EngineError, ServerStartError
 from engine.serving_types import ServerPhase, ServerScope
@@ -16,7 +16,7 @@ from gui.panels.address_rows import AddressRow, KeyRow
 from gui.panels.requests_card import RequestsCard
 from gui.server_bridge import ServerBridge
 from gui.widgets.banner import Banner
-from gui.widgets.basics import Card, label, line
+from gui.widgets.basics import Card, label, line, spin_box
 from gui.widgets.segmented import Segmented
 
 CHOICES = (("off", "Off", ""), ("computer", "This computer", "accent"), ("network", "Network", "lan"))
@@ -60,12 +60,8 @@ class ServerPage(QWidget):
         self.requests = requests
         self.title = label("", "title")
         self.sentence = label("", "body2", wrap=True)
-        self.port = QSpinBox()
-        self.port.setRange(1024, 65535)
+        self.port = spin_box(1024, 65535, "Port", 92)
         self.port.setValue(port if port >= 1024 else 8765)
-        self.port.setFixedWidth(88)
-        self.port.setGroupSeparatorShown(False)
-        self.port.setAccessibleName("Port")
         self.switch = Segmented(CHOICES, "Server")
         self.banner = Banner()
         self.rows: list[AddressRow] = []

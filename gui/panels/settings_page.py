@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from engine.settings import Settings, SettingsStore, replace_setting
 from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
-from gui.widgets.basics import Card, label, line
+from gui.widgets.basics import Card, label, line, spin_box
 from gui.widgets.segmented import Segmented
 
 THEMES = (("system", "As the desktop", ""), ("light", "Light", ""), ("dark", "Dark", ""))
@@ -28,13 +28,9 @@ class SettingsPage(QWidget):
         self.theme = Segmented(THEMES, "Look")
         self.theme.set_value(settings.window.theme)
         self.theme.asked.connect(self._on_theme)
-        self.doubtful = QSpinBox()
-        self.doubtful.setRange(0, 100)
+        self.doubtful = spin_box(0, 100, "Mark answers below this score", 92)
         self.doubtful.setSuffix(" %")
-        self.doubtful.setFixedWidth(88)
-        self.doubtful.setKeyboardTracking(False)
         self.doubtful.setValue(round(settings.window.doubtful_below * 100))
-        self.doubtful.setAccessibleName("Mark answers below this score")
         self.doubtful.valueChanged.connect(self._on_doubtful)
         card = Card()
         card.setMaximumWidth(720)

@@ -15,6 +15,7 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QListView,
+    QScrollArea,
     QStackedWidget,
     QTableView,
     QVBoxLayout,
@@ -81,7 +82,18 @@ class WorkView(QWidget):
         left.setSpacing(8)
         left.addWidget(self.canvas, 1)
         left.addWidget(self.strip_box)
-        self._row = QBoxLayout(QBoxLayout.Direction.LeftToRight, self)
+        inner = QWidget()
+        inner.setObjectName("clear")
+        scroll = QScrollArea()
+        scroll.setWidget(inner)
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        scroll.viewport().setObjectName("clear")
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        self._row = QBoxLayout(QBoxLayout.Direction.LeftToRight, inner)
         self._row.setContentsMargins(0, 0, 0, 0)
         self._row.setSpacing(16)
         self._row.addLayout(left, 1)

@@ -6,7 +6,7 @@ import html
 
 from PySide6.QtCore import QEvent, QSize, Qt
 from PySide6.QtGui import QFontMetrics, QPainter, QPaintEvent
-from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QWidget
+from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QSpinBox, QWidget
 
 from gui.icons import icon
 
@@ -116,6 +116,18 @@ class Button(QPushButton):
     def _tint(self) -> None:
         role = {"primary": "on_accent", "plain": "text", "link": "accent"}.get(str(self.property("kind")), "text2")
         self.setIcon(icon(self._icon_name, role, gap=ICON_GAP if self.text() else 0))
+
+
+def spin_box(low: int, high: int, name: str, width: int) -> QSpinBox:
+    """A number field that tells its value when the person is done with it."""
+    result = QSpinBox()
+    result.setRange(low, high)
+    result.setFixedWidth(width)
+    result.setKeyboardTracking(False)
+    result.setGroupSeparatorShown(False)
+    result.setAccessibleName(name)
+    result.lineEdit().setTextMargins(6, 0, 0, 0)  # a style sheet's padding does not reach the inner field
+    return result
 
 
 class Card(QFrame):

@@ -151,7 +151,7 @@ class DropOverlay(QWidget):
         if state is not DropState.IDLE:
             parent = self.parentWidget()
             assert parent is not None  # made with one
-            self.setGeometry(parent.rect().adjusted(20, 16, -20, -16))
+            self.setGeometry(parent.rect().adjusted(16, 10, -16, -10))
             self.raise_()
 
     def paintEvent(self, event: QPaintEvent) -> None:

@@ -13,8 +13,9 @@ from pytestqt.qtbot import QtBot
 
 from engine.errors import ServerStartError
 from engine.serving_types import RequestRecord, RequestState, ServerProblem, ServerScope, ServerState
+from gui.actions import SERVER
 from gui.item_models.requests_model import FROM, LIMIT, STATE
-from gui.main_window import SERVER, MainWindow
+from gui.main_window import MainWindow
 from tests.fakes import FakeEngine, FakeServer
 from tests.gui.conftest import WAIT_MS
 
