@@ -695,7 +695,7 @@ class ModelHost:
             "restarts": counts.restarts,
             "max_batch_size": self._max_batch,
             "error": {"code": self._error.code, "message": self._error.message} if self._error else None,
-            "offered": self._offered,
+            "offered": self._state is not ModelState.STOPPING and not self._removed,
             "path": str(self.source.path if isinstance(self.source, ModelSpec) else self.source),
             "spec": spec.to_json() if spec else None,
         }

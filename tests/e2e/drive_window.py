@@ -26,7 +26,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 import main
-from engine.events import LoadProgress
+from engine.events import LoadProgress, LoadStage
 from engine.settings import EngineLimits, ServerSettings, Settings, SettingsStore
 from gui.main_window import MainWindow
 from gui.model_shelf import ChipPhase
@@ -162,7 +162,7 @@ def foreign_in_memory_map() -> list[str]:
 
 
 def main_job(driver: Driver) -> None:
-    """Open real models, drop a picture, switch the server on, get the same answer from the network; kill; switch off."""
+    """Open real models, drop a picture, switch the server on, get the same answer from the network; kill; off."""
     seen = driver.seen
     driver.model_ready("digits-keras")
     seen["stages"] = driver.load_by_drop(DIGITS_TORCH, "digits-torch")
@@ -244,8 +244,87 @@ def off_under_load(driver: Driver, url: str) -> None:
     }
 
 
+def cancel_a_large_load(driver: Driver) -> None:
+    """Consent to a 300 MB TorchScript file, cancel while its weights are read, go on with the model before it."""
+    large = Path(os.environ["LARGE_MODEL"])
+    driver.model_ready("digits-torch")
+    before = workers()
+    rss = psutil.Process().memory_info().rss
+    driver.drop(large)
+    dialog = driver.until(lambda: getattr(driver.window, "consent_dialog", None), "the consent dialog")
+    driver.seen["safe_has_focus"] = dialog.safe_button.isDefault()
+    beat = Heartbeat()
+    driver.stage_model = large.stem
+    QTest.mouseClick(dialog.run_button, Qt.MouseButton.LeftButton)
+    driver.until(lambda: str(LoadStage.READING) in driver.stages, "the weights being read")
+    (worker,) = [w for w in workers() if w not in before]
+    chip = next(c for c in driver.window.header.chips if c.card is not None and c.card.token)
+    began = time.monotonic()
+    QTest.mouseClick(chip.cancel, Qt.MouseButton.LeftButton)
+    driver.until(lambda: not psutil.pid_exists(worker.pid), "the worker's end")
+    driver.seen["gone_after_s"] = time.monotonic() - began
+    driver.until(lambda: not driver.window.loader.is_loading, "the load's end in the window")
+    driver.seen["longest_gap_s"] = beat.stop()
+    driver.seen["grown_bytes"] = psutil.Process().memory_info().rss - rss
+    driver.seen["cards"] = [card.key for card in driver.window.shelf.cards]
+    driver.seen["after"] = driver.answer_by_drop(DIGITS_TORCH / "samples" / "digit-2.png")["label"]
+
+
+def bad_files(driver: Driver) -> None:
+    """Files that are no model, one after the other; then the port that is taken."""
+    folder = Path(os.environ["BAD_FILES"])
+    driver.model_ready("digits-torch")
+    page = driver.window.predict_page
+    told = {}
+    for path in sorted(folder.iterdir()):
+        driver.window.load_model(path)
+        driver.until(lambda: page.error.isVisible(), "the error")
+        told[path.name] = [page.error.sentence.text(), page.error.still_text.text()]
+        page.leave_error()
+        driver.until(lambda: not page.error.isVisible(), "the page behind the error")
+    driver.seen["told"] = told
+    driver.seen["answer"] = driver.answer_by_drop(DIGITS_TORCH / "samples" / "digit-6.png")["label"]
+    server_page = driver.window.server_page
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", server_page.port.value()))
+        taken.listen()
+        driver.click_switch("computer")
+        driver.until(lambda: server_page.banner.isVisible(), "the banner")
+        driver.seen["switch"] = server_page.switch.value
+        driver.seen["banner"] = server_page.banner.sentence
+        QTest.mouseClick(server_page.banner.action, Qt.MouseButton.LeftButton)
+        driver.until(lambda: server_page.switch.value == "computer", "the server at the free port")
+        url = server_page.rows[-1].url
+        driver.seen["free_port_answers"] = driver.ask(lambda: Client(url).get("/health/live")[0])
+
+
+class Heartbeat:
+    """A timer of the GUI thread; its longest gap is how long the window stood still."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._longest = 0.0
+        self._timer = QTimer()
+        self._timer.setTimerType(Qt.TimerType.PreciseTimer)
+        self._timer.setInterval(5)
+        self._timer.timeout.connect(self._beat)
+        self._timer.start()
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        self._longest = max(self._longest, now - self._last)
+        self._last = now
+
+    def stop(self) -> float:
+        self._beat()
+        self._timer.stop()
+        return self._longest
+
+
 SCENARIOS: dict[str, tuple[Callable[[Driver], None], list[str]]] = {
     "main_job": (main_job, [str(DIGITS_KERAS)]),
+    "cancel_a_large_load": (cancel_a_large_load, [str(DIGITS_TORCH)]),
+    "bad_files": (bad_files, [str(DIGITS_TORCH)]),
 }
 
 

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from engine.events import LoadStage
-from tests.e2e.program import PATIENCE_S, ROOT, environment
+from tests.e2e.program import DIGITS_TORCH, PATIENCE_S, ROOT, environment
 
 pytestmark = pytest.mark.real
 
 
-def drive(scenario: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def drive(scenario: str, folder: Path, **env: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run a scenario of ``drive_window``; what it saw, and what was left after it."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.e2e.drive_window", scenario, str(folder)],
         cwd=ROOT,
-        env=environment(folder / "home"),
+        env=environment(folder / "home", **env),
         capture_output=True,
         text=True,
         timeout=3 * PATIENCE_S,
@@ -62,4 +62,50 @@ def test_the_main_job(tmp_path: Path) -> None:
     assert seen["off"]["answered"] == seen["off"]["answered_by_engine"]
     assert seen["off"]["threads"] == []
     assert seen["foreign"] == []
+    assert left == {"exit": 0, "threads": [], "children": []}
+
+
+MAKE_LARGE_MODEL = """
+import sys, torch
+class Large(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        for n in range(80):
+            self.register_parameter(f"part{n}", torch.nn.Parameter(torch.zeros(1_000_000)))
+    def forward(self, x):
+        return x * 2
+torch.jit.trace(Large(), torch.zeros(1, 4)).save(sys.argv[1])
+"""
+
+
+def test_a_300_mb_load_is_cancelled_half_way(tmp_path: Path) -> None:
+    large = tmp_path / "large.pt"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", MAKE_LARGE_MODEL, str(large)], check=True)
+    assert large.stat().st_size > 300_000_000
+    seen, left = drive("cancel_a_large_load", tmp_path, LARGE_MODEL=str(large))
+    assert seen["safe_has_focus"]
+    assert seen["gone_after_s"] < 10  # promised: 2; a test bounds generously, the benchmark prints
+    assert seen["longest_gap_s"] < 1
+    assert seen["grown_bytes"] < 20_000_000
+    assert seen["cards"] == ["digits-torch"]
+    assert seen["after"] == "2"
+    assert left == {"exit": 0, "threads": [], "children": []}
+
+
+def test_what_is_no_model_is_told_and_the_model_before_it_answers(tmp_path: Path) -> None:
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "empty.keras").write_bytes(b"")
+    (folder / "cut.pt").write_bytes((DIGITS_TORCH / "model.pt").read_bytes()[:20_000])
+    (folder / "notes.bin").write_bytes(b"these are no weights")
+    (folder / "nothing").mkdir()
+    seen, left = drive("bad_files", tmp_path, BAD_FILES=str(folder))
+    assert set(seen["told"]) == {"empty.keras", "cut.pt", "notes.bin", "nothing"}
+    for name, (sentence, still) in seen["told"].items():
+        assert name in sentence
+        assert "digits-torch" in still
+    assert seen["answer"] == "6"
+    assert seen["switch"] == "off"
+    assert "in use" in seen["banner"]
+    assert seen["free_port_answers"] == 200
     assert left == {"exit": 0, "threads": [], "children": []}
