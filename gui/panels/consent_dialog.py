@@ -13,6 +13,7 @@ from engine.errors import ConsentRequired
 from gui import theme
 from gui.icons import IconLabel
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line
+from gui.widgets.focus_ring import FocusRing
 
 
 class ConsentDialog(QDialog):
@@ -82,6 +83,7 @@ class ConsentDialog(QDialog):
         self.ensurePolished()
         box.activate()
         self.setFixedSize(600, card.heightForWidth(600))
+        FocusRing(self)
         self.safe_button.setFocus(Qt.FocusReason.TabFocusReason)
 
     @staticmethod

@@ -94,7 +94,7 @@ class ModelChip(QWidget):
         set_tone(self.second, "error" if phase is ChipPhase.FAILED else "")
         if card is None:
             self.name.setText("No model open")
-            self.second.setText("Ctrl+O to choose, or drop one anywhere")
+            self.second.setText("Ctrl+L to choose, or drop one anywhere")
             self._icon.set_icon("box", "text2", "sunken")
         else:
             self.name.setText(card.name)

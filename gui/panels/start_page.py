@@ -68,7 +68,7 @@ class StartPage(QWidget):
             "Open model…",
             "Open folder…",
         )
-        self.drop_area.hint.setText("Ctrl+O opens pictures and tables, too")
+        self.drop_area.hint.setText("Ctrl+L opens a model, Ctrl+O pictures and tables")
         self.drop_area.hint.show()
         self.cards: list[ExampleCard] = []
         self._samples_title = label("", "strong")

@@ -201,6 +201,22 @@ def test_several_files_run_one_after_the_other(
     wait_for_all(qtbot, ready_window, 3)
 
 
+def test_what_is_dropped_meanwhile_waits_for_its_turn(
+    qtbot: QtBot, ready_window: MainWindow, engine: FakeEngine, tmp_path: Path
+) -> None:
+    engine.hold = True
+    drop(ready_window, picture(tmp_path, "a.png"))
+    qtbot.waitUntil(lambda: len(engine.held) == 1, timeout=WAIT_MS)
+    drop(ready_window, picture(tmp_path, "b.png"))
+    qtbot.waitUntil(lambda: len(ready_window.queue.items) == 2, timeout=WAIT_MS)
+    assert [item.state for item in ready_window.queue.items] == [ItemState.RUNNING, ItemState.QUEUED]
+    for turn in range(2):
+        qtbot.waitUntil(lambda n=turn: len(engine.held) == n + 1, timeout=WAIT_MS)
+        request, future = engine.held[turn]
+        future.set_result(engine.answer(request))
+    wait_for_all(qtbot, ready_window, 2)
+
+
 def test_inputs_wait_for_a_model_and_run_when_it_is_ready(
     qtbot: QtBot, window: MainWindow, engine: FakeEngine, tmp_path: Path
 ) -> None:

@@ -134,6 +134,7 @@ def test_a_load_cancelled_before_the_engine_took_it_never_runs(
     window.load_model(tmp_path / "flowers")
     qtbot.waitUntil(engine.entered.is_set, timeout=WAIT_MS)
     window.header.chips[0].cancel.click()
+    qtbot.waitUntil(lambda: bool(window.loader._worker._cancelled), timeout=WAIT_MS)
     engine.gate.set()
     qtbot.waitUntil(lambda: not window.shelf.cards, timeout=WAIT_MS)
     assert isinstance(engine.held_loads[0][1].exception(), Exception)

@@ -72,6 +72,7 @@ class TestSlowServer:
         assert (page.switch.value, page.switch.busy) == ("off", "network")
         assert window.header.pill.words == "Starting"
         page.switch.click_choice("computer")
+        window.server.switch(ServerScope.COMPUTER, 8765)
         server.gate.set()
         qtbot.waitUntil(lambda: page.switch.value == "network", timeout=WAIT_MS)
         assert [scope for scope, _ in server.starts] == [ServerScope.NETWORK]
