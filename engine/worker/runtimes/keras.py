@@ -46,12 +46,12 @@ class KerasRuntime:
         if not inputs:
             raise LoadFailed(f"{spec.path.name} does not say which inputs it takes: save it after it was built.")
         names = unique_names([tensor.name for tensor in inputs])
-        structure = model.input
+        structure = _structure(keras, model, "input")
         self._inputs = [
             tf.TensorSpec(shape=list(t.shape), dtype=t.dtype, name=None) for t in inputs
         ]  # shapes as Keras has them: None for a free dimension
         self._names = names
-        self._output_names = _output_names(keras, model)
+        self._output_names = _output_names(_structure(keras, model, "output"), model)
 
         def answer(flat: list[Any]) -> list[Any]:
             given = keras.tree.pack_sequence_as(structure, flat)
@@ -113,9 +113,16 @@ def _tensors_of(model: Any, attribute: str) -> list[Any]:
         return []
 
 
-def _output_names(keras: ModuleType, model: Any) -> list[str]:
+def _structure(keras: ModuleType, model: Any, attribute: str) -> Any:
+    """``model.input`` or ``model.output``. A Sequential model has no such node of its own (Keras then raises), but
+    never more than one of either."""
+    if isinstance(model, keras.Sequential):
+        return getattr(model, attribute + "s")[0]
+    return getattr(model, attribute)
+
+
+def _output_names(structure: Any, model: Any) -> list[str]:
     """Names for the flattened outputs: the keys of a dict, else the names of the layers they come from."""
-    structure = model.output
     if isinstance(structure, dict) and not any(isinstance(v, dict | list | tuple) for v in structure.values()):
         return [str(key) for key in sorted(structure)]
     history = [getattr(tensor, "_keras_history", None) for tensor in model.outputs]
