@@ -24,6 +24,8 @@ from gui.widgets.basics import Button, label
 
 log = logging.getLogger(__name__)
 
+SWITCH_INTERVAL_S = 0.0005
+
 
 def create_application(settings: Settings, argv: Sequence[str] = ()) -> tuple[QApplication, ThemeSwitch]:
     """The QApplication in Fusion style, and the switch of its theme. Call once, on the main thread."""
@@ -34,6 +36,9 @@ def create_application(settings: Settings, argv: Sequence[str] = ()) -> tuple[QA
     app.setApplicationDisplayName("Deskside")
     app.setDesktopFileName("deskside")
     app.setStyle("Fusion")
+    # The server's threads share the interpreter with this one: asked to hand it over ten times sooner than by default,
+    # they make the window wait noticeably less when it is saturated (benchmarks/responsiveness.py).
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     switch = app.findChild(ThemeSwitch)
     if switch is None:
         return app, ThemeSwitch(app, settings.window.theme)

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from engine import EnginePort, Lane, Prediction, PredictRequest
 from gui.engine_bridge import EngineBridge
@@ -18,6 +18,7 @@ from gui.intake import InputFile, read_input
 MAX_ITEMS = 10_000
 """Items the list keeps; the oldest finished ones go first."""
 TIMEOUT_S = 60.0
+TELL_EVERY_MS = 50
 
 
 class ItemState(StrEnum):
@@ -41,7 +42,7 @@ class Item:
 
 
 class PredictQueue(QObject):
-    """``changed`` after every change, ``item_changed(item)`` for one of them."""
+    """``item_changed(item)`` after every change of one, ``changed`` for them all, at most twenty times a second."""
 
     changed = Signal()
     item_changed = Signal(object)
@@ -51,6 +52,10 @@ class PredictQueue(QObject):
         self._bridge = bridge
         self._numbers = itertools.count(1)
         self._running: tuple[Item, int] | None = None
+        self._tell_all = QTimer(self)
+        self._tell_all.setSingleShot(True)
+        self._tell_all.setInterval(TELL_EVERY_MS)
+        self._tell_all.timeout.connect(self.changed)
         self.items: list[Item] = []
         self.model = ""
 
@@ -141,4 +146,5 @@ class PredictQueue(QObject):
 
     def _tell(self, item: Item) -> None:
         self.item_changed.emit(item)
-        self.changed.emit()
+        if not self._tell_all.isActive():
+            self._tell_all.start()

@@ -26,6 +26,7 @@ class ItemsModel(QAbstractListModel):
         super().__init__(parent)
         self._queue = queue
         self._items: list[Item] = []
+        self._rows: dict[int, int] = {}
         self._thumbnails: dict[int, QPixmap] = {}
         queue.changed.connect(self._on_changed)
         queue.item_changed.connect(self._on_item_changed)
@@ -35,13 +36,13 @@ class ItemsModel(QAbstractListModel):
 
     def row_of(self, item: Item) -> int:
         """The row of ``item``, -1 where it is not listed."""
-        return next((row for row, other in enumerate(self._items) if other is item), -1)
+        return self._rows.get(item.number, -1)
 
     def set_thumbnail(self, number: int, pixmap: QPixmap) -> None:
         while len(self._thumbnails) >= MAX_THUMBNAILS:
             del self._thumbnails[next(iter(self._thumbnails))]
         self._thumbnails[number] = pixmap
-        row = next((row for row, item in enumerate(self._items) if item.number == number), -1)
+        row = self._rows.get(number, -1)
         if row >= 0:
             self.dataChanged.emit(self.index(row), self.index(row))
 
@@ -74,11 +75,13 @@ class ItemsModel(QAbstractListModel):
             return
         if len(items) > len(self._items) and (not self._items or items[0] is self._items[0]):
             self.beginInsertRows(QModelIndex(), len(self._items), len(items) - 1)
+            self._rows |= {item.number: row for row, item in enumerate(items[len(self._items) :], len(self._items))}
             self._items = list(items)
             self.endInsertRows()
             return
         self.beginResetModel()
         self._items = list(items)
+        self._rows = {item.number: row for row, item in enumerate(items)}
         known = {item.number for item in items}
         self._thumbnails = {number: p for number, p in self._thumbnails.items() if number in known}
         self.endResetModel()

@@ -6,7 +6,7 @@ import json
 from concurrent.futures import Future
 from pathlib import Path
 
-from PySide6.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, Qt, Signal
+from PySide6.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, Qt, QTimer, Signal
 from PySide6.QtGui import QGuiApplication, QPixmap, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -42,6 +42,7 @@ NARROW = 900
 PREVIEW_SIDE = 2048
 THUMBNAIL_SIDE = 192
 THUMBNAILS_AT_ONCE = 2
+FOLLOW_EVERY_MS = 200
 
 
 class WorkView(QWidget):
@@ -56,6 +57,11 @@ class WorkView(QWidget):
         self._doubtful_below = doubtful_below
         self.current: Item | None = None
         self._follow = True
+        self._to_follow: Item | None = None
+        self._follow_timer = QTimer(self)
+        self._follow_timer.setSingleShot(True)
+        self._follow_timer.setInterval(FOLLOW_EVERY_MS)
+        self._follow_timer.timeout.connect(self._on_follow)
         self._preview_ticket = 0
         self._refine_ticket = 0
         self._wanted: list[Item] = []
@@ -313,6 +319,14 @@ class WorkView(QWidget):
         if item is self.current:
             self._show_answer()
         elif self._follow and item.state in (ItemState.RUNNING, ItemState.FAILED):
+            self._to_follow = item
+            if not self._follow_timer.isActive():
+                self._follow_timer.start()
+
+    def _on_follow(self) -> None:
+        """The newest of a run is shown a few times a second: more could not be seen, and would cost the run."""
+        item, self._to_follow = self._to_follow, None
+        if item is not None and self._follow and self.items_model.row_of(item) >= 0:
             self.show_item(item)
 
     def _on_queue_changed(self) -> None:
@@ -363,7 +377,15 @@ class WorkView(QWidget):
         if preview is None:
             self._unshowable.add(number)
         else:
-            self.items_model.set_thumbnail(number, QPixmap.fromImage(image_of(preview)))
+            ratio = self.devicePixelRatioF()
+            # Scaled once here: the list paints it many times.
+            small = image_of(preview).scaled(
+                round(96 * ratio),
+                round(60 * ratio),
+                Qt.AspectRatioMode.KeepAspectRatio,
+                Qt.TransformationMode.SmoothTransformation,
+            )
+            self.items_model.set_thumbnail(number, QPixmap.fromImage(small))
         self._fetch_thumbnails()
 
     def resizeEvent(self, event: QResizeEvent) -> None:

@@ -182,7 +182,8 @@ def test_a_folder_is_queued_and_its_counts_add_up(
     wait_for_all(qtbot, ready_window, 7)
     counts = ready_window.queue.counts
     assert (counts[ItemState.DONE], counts[ItemState.FAILED]) == (5, 2)
-    assert ready_window.predict_page.work.counts.text() == "7 files: 5 answered, 2 not answered"
+    words = ready_window.predict_page.work.counts
+    qtbot.waitUntil(lambda: words.text() == "7 files: 5 answered, 2 not answered", timeout=WAIT_MS)
     assert {str(request.lane) for request in engine.requests} == {"batch"}
     reasons = [str(item.error) for item in ready_window.queue.items if item.state is ItemState.FAILED]
     assert reasons == ["This picture is damaged.", "plan.docx is not a picture or a table."]
