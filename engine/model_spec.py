@@ -49,14 +49,18 @@ class TensorSpec:
 class Preprocessing:
     """How a picture becomes the model's input tensor.
 
-    ``size`` is (height, width) in pixels. ``resize`` is ``stretch`` | ``shortest`` | ``longest``; ``crop`` is
-    ``none`` | ``center``; ``channel_order`` is ``rgb`` | ``bgr`` | ``grayscale``; ``layout`` is ``nhwc`` | ``nchw`` |
-    ``nhw``; ``scaling`` names the value range fed to the model (``0..255``, ``0..1``, ``-1..1``, ``0..16``);
-    ``mean`` and ``std`` are per channel and apply after scaling.
+    ``size`` is (height, width) in pixels, as the model takes them. ``resize`` is ``stretch`` | ``shortest`` |
+    ``longest`` | ``fit`` | ``none``, done with Pillow's filter ``resample`` (``bilinear``, ``bicubic``, ``lanczos``,
+    ``box``, ``hamming``, ``nearest``) to ``resize_size`` where that is not ``size``; ``crop`` is ``none`` | ``center``
+    (to ``size``, after resizing) | ``square`` (before it); ``channel_order`` is ``rgb`` | ``bgr`` | ``grayscale``;
+    ``layout`` is ``nhwc`` | ``nchw`` | ``nhw``; ``scaling`` names the value range fed to the model (``0..255``,
+    ``0..1``, ``-1..1``, ``0..16``); ``mean`` and ``std`` are per channel and apply after scaling.
     """
 
     size: tuple[int, int] | None = None
     resize: str = "stretch"
+    resize_size: tuple[int, int] | None = None
+    resample: str = "bilinear"
     crop: str = "none"
     channel_order: str = "rgb"
     layout: str = "nhwc"
@@ -131,7 +135,7 @@ class ModelSpec:
     def from_json(cls, value: dict[str, Any]) -> ModelSpec:
         """Inverse of :meth:`to_json`. Raises KeyError, TypeError or ValueError on anything else."""
         pre, post = dict(value["preprocessing"]), dict(value["postprocessing"])
-        size = pre["size"]
+        size, resize_size = pre["size"], pre["resize_size"]
         return cls(
             path=Path(value["path"]),
             model_file=Path(value["model_file"]),
@@ -149,6 +153,8 @@ class ModelSpec:
             preprocessing=Preprocessing(
                 size=None if size is None else (int(size[0]), int(size[1])),
                 resize=str(pre["resize"]),
+                resize_size=None if resize_size is None else (int(resize_size[0]), int(resize_size[1])),
+                resample=str(pre["resample"]),
                 crop=str(pre["crop"]),
                 channel_order=str(pre["channel_order"]),
                 layout=str(pre["layout"]),

@@ -28,8 +28,9 @@ DTYPES = frozenset(
      "uint32", "uint64", "complex64", "complex128", "str"}
 )  # fmt: skip
 _CHOICES = {
-    "resize": ("stretch", "shortest", "longest"),
-    "crop": ("none", "center"),
+    "resize": ("stretch", "shortest", "longest", "fit", "none"),
+    "resample": ("bilinear", "bicubic", "lanczos", "box", "hamming", "nearest"),
+    "crop": ("none", "center", "square"),
     "channel_order": ("rgb", "bgr", "grayscale"),
     "layout": ("nhwc", "nchw", "nhw"),
     "activation": ("none", "softmax", "sigmoid"),
@@ -235,6 +236,8 @@ _TOP: dict[str, Check] = {
 _PREPROCESSING: dict[str, Check] = {
     "size": _size,
     "resize": _one_of(*_CHOICES["resize"]),
+    "resize_size": _size,
+    "resample": _one_of(*_CHOICES["resample"]),
     "crop": _one_of(*_CHOICES["crop"]),
     "channel_order": _one_of(*_CHOICES["channel_order"]),
     "layout": _one_of(*_CHOICES["layout"]),

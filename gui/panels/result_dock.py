@@ -31,7 +31,7 @@ from gui.widgets.result_bars import ResultBars
 WIDTH = 336
 REFINE_AFTER_MS = 150
 _ORDERS = {"rgb": "RGB", "bgr": "BGR", "grayscale": "greyscale"}
-_CROPS = {"center": "centre crop"}
+_CROPS = {"center": "centre crop", "square": "centre square"}
 
 
 def reading_words(spec: dict[str, Any]) -> list[tuple[str, bool]]:
@@ -40,7 +40,7 @@ def reading_words(spec: dict[str, Any]) -> list[tuple[str, bool]]:
     evidence = spec.get("evidence") or {}
 
     def assumed(name: str) -> bool:
-        return bool(evidence.get(f"preprocessing.{name}", "assumed") == "assumed")
+        return str(evidence.get(f"preprocessing.{name}", "assumed")).startswith("assumed")
 
     words = []
     if pre.get("size"):

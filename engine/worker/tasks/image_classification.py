@@ -42,7 +42,7 @@ class ImageClassification:
         declared = (-1, *self._tensor.shape[1:])
         if how.size is None and len(shape) == len(declared):
             declared = tuple(-1 if n == have else n for n, have in zip(declared, shape, strict=True))
-        if how.resize == "shortest" and how.crop == "none":
+        if how.resize in ("shortest", "none") and how.crop != "center":
             return
         try:
             check_shape(self._tensor.name, shape, declared)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from engine.codecs.arrays import integer_range, numpy_dtype
 from engine.errors import LoadFailed
@@ -16,8 +16,9 @@ from engine.worker.tasks.base import scaling_range
 
 _LAYOUTS = {"nhwc": 4, "nchw": 4, "nhw": 3}
 _CHOICES = {
-    "resize": ("stretch", "shortest", "longest"),
-    "crop": ("none", "center"),
+    "resize": ("stretch", "shortest", "longest", "fit", "none"),
+    "resample": ("bilinear", "bicubic", "lanczos", "box", "hamming", "nearest"),
+    "crop": ("none", "center", "square"),
     "channel_order": ("rgb", "bgr", "grayscale"),
     "layout": tuple(_LAYOUTS),
 }
@@ -52,7 +53,7 @@ class ImageTensors:
         self._how = spec.preprocessing
         self._tensor = tensor
         self._size = self._target_size()
-        self._range = scaling_range(spec.preprocessing.scaling)
+        self._values = pixel_values(spec.preprocessing.scaling)
         self.name = tensor.name if tensor is not None else "image"
 
     def _target_size(self) -> tuple[int, int] | None:
@@ -85,10 +86,7 @@ class ImageTensors:
 
     def _scale(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         dtype = numpy_dtype(self._tensor.dtype) if self._tensor is not None else np.dtype(np.float32)
-        low, high = self._range
-        values: NDArray[Any] = pixels.astype(np.float32)
-        if (low, high) != (0.0, 255.0):
-            values = values * np.float32((high - low) / 255.0) + np.float32(low)
+        values: NDArray[Any] = np.take(self._values, pixels)
         if self._how.mean:
             values = values - np.asarray(self._how.mean, dtype=np.float32)
         if self._how.std:
@@ -99,30 +97,58 @@ class ImageTensors:
         return values.astype(dtype, copy=False)
 
 
+def pixel_values(scaling: str) -> NDArray[np.float32]:
+    """What each of the 256 values of a pixel becomes: ``low + pixel * (high - low) / 255``.
+
+    To the last bit as the references compute it: Keras' ``preprocess_input`` and Teachable Machine divide by 127.5
+    and subtract 1 in float32, transformers multiplies in float64 and rounds to float32 before any offset.
+    """
+    low, high = scaling_range(scaling)
+    scaled = (np.arange(256, dtype=np.float64) / (255.0 / (high - low))).astype(np.float32)
+    return scaled + np.float32(low)
+
+
 def _fit(image: Image.Image, size: tuple[int, int] | None, how: Preprocessing) -> Image.Image:
     """``image`` in ``size`` (height, width).
 
-    ``stretch`` fills it and may change the proportions. ``shortest`` scales until the picture covers it, and
-    ``crop = "center"`` then cuts out the middle; without the crop what sticks out stays. ``longest`` scales until the
-    picture fits into it and fills the rest with black, the picture in the middle.
+    ``crop = "square"`` first cuts out the largest centred square. ``stretch`` fills ``resize_size`` and may change the
+    proportions; ``shortest`` scales until the picture covers it; ``fit`` takes the largest part of its proportions from
+    the middle. ``crop = "center"`` then cuts ``size`` out of the middle, adding black where the picture is smaller;
+    without it what sticks out stays. ``longest`` scales until the picture fits into ``size`` and fills the rest with
+    black, the picture in the middle.
     """
+    if how.crop == "square":
+        side = min(image.size)
+        image = _cut(image, round((image.width - side) / 2), round((image.height - side) / 2), side, side)
     if size is None:
         return image
     height, width = size
-    if how.resize == "stretch":
-        return _resize(image, width, height)
-    ratios = width / image.width, height / image.height
-    ratio = max(ratios) if how.resize == "shortest" else min(ratios)
-    image = _resize(image, max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
-    left, top = round((image.width - width) / 2.0), round((image.height - height) / 2.0)
-    if how.resize == "shortest":
-        return image.crop((left, top, left + width, top + height)) if how.crop == "center" else image
-    padded = Image.new(image.mode, (width, height))
-    padded.paste(image, (-left, -top))
-    return padded
+    image = _resized(image, how.resize_size or size, how)
+    if how.crop == "center" or how.resize == "longest":
+        # Rounded down, as transformers does; torchvision rounds to even.
+        return _cut(image, (image.width - width) // 2, (image.height - height) // 2, width, height)
+    return image
 
 
-def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
-    if image.size == (width, height):
+def _resized(image: Image.Image, size: tuple[int, int], how: Preprocessing) -> Image.Image:
+    height, width = size
+    filter_ = Image.Resampling[how.resample.upper()]
+    if how.resize == "none":
         return image
-    return image.resize((width, height), Image.Resampling.BILINEAR)
+    if how.resize == "fit":
+        return ImageOps.fit(image, (width, height), filter_)
+    if how.resize == "stretch":
+        return image.resize((width, height), filter_)
+    # The side that decides gets its size exactly, the other is rounded down: transformers' and torchvision's rule.
+    by_width = image.width * height <= image.height * width
+    if how.resize == "longest":
+        by_width = not by_width
+    if by_width:
+        height = max(1, int(width * image.height / image.width))
+    else:
+        width = max(1, int(height * image.width / image.height))
+    return image.resize((width, height), filter_)
+
+
+def _cut(image: Image.Image, left: int, top: int, width: int, height: int) -> Image.Image:
+    return image.crop((left, top, left + width, top + height))

@@ -26,7 +26,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         'format = "keras"\nruntime = "keras"\ntask = "image-classification"\nversion = "3"\n'
         'signatures = ["serve"]\nlabels = ["a", "b"]\ncolumns = ["x"]\n'
         '[[inputs]]\nname = "i"\ndtype = "uint8"\nshape = [-1, 4]\n[[outputs]]\nname = "o"\ndtype = "str"\nshape = []\n'
-        '[preprocessing]\nsize = [10, 20]\nresize = "shortest"\ncrop = "center"\nchannel_order = "bgr"\n'
+        '[preprocessing]\nsize = [10, 20]\nresize = "shortest"\nresize_size = [12, 24]\n'
+        'resample = "lanczos"\ncrop = "center"\nchannel_order = "bgr"\n'
         'layout = "nchw"\nscaling = "0..16"\nmean = [0.1, 0.2, 0.3]\nstd = [1, 2, 3]\n'
         '[postprocessing]\nactivation = "sigmoid"\nthreshold = 0.5\niou = 0.4\n'
     )
@@ -34,6 +35,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert sidecar.fields["inputs"] == (TensorSpec("i", "uint8", (-1, 4)),)
     assert sidecar.fields["outputs"] == (TensorSpec("o", "str", ()),)
     assert sidecar.preprocessing["size"] == (10, 20)
+    assert sidecar.preprocessing["resize_size"] == (12, 24)
+    assert sidecar.preprocessing["resample"] == "lanczos"
     assert sidecar.preprocessing["std"] == (1.0, 2.0, 3.0)
     assert sidecar.postprocessing == {"activation": "sigmoid", "threshold": 0.5, "iou": 0.4}
     assert "preprocessing" not in sidecar.fields
@@ -51,6 +54,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ("[preprocessing]\nsize = [0, 2]", "preprocessing.size"),
         ('[preprocessing]\nscaling = "bright"', 'preprocessing.scaling: expected a range such as "0..1"'),
         ('[preprocessing]\nscaling = "1..0"', "preprocessing.scaling"),
+        ('[preprocessing]\nresample = "cubic"', 'preprocessing.resample: expected one of "bilinear", "bicubic"'),
         ('[preprocessing]\nlayout = "hwc"', 'preprocessing.layout: expected one of "nhwc", "nchw", "nhw"'),
         ("[preprocessing]\nstd = [0.0]", "preprocessing.std: expected one number above 0 per channel"),
         ("[preprocessing]\nmean = [nan]", "preprocessing.mean"),
