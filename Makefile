@@ -5,7 +5,7 @@ BIN := .venv/bin
 TEST_ENV := QT_QPA_PLATFORM=offscreen OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-test lint types contracts test test-all screenshots lock
+.PHONY: help run setup setup-test lint types contracts test test-all screenshots bench lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -37,6 +37,9 @@ test-all: lint types contracts ## the same with every test, however long it take
 
 screenshots: setup-test ## render the window's states in both themes into docs/screenshots
 	$(TEST_ENV) $(BIN)/python packaging/screenshots.py
+
+bench: setup-test ## measure: the window's timer gaps while loading, frozen and saturated (QUICK=1: in a minute)
+	$(TEST_ENV) $(BIN)/python -m benchmarks.responsiveness
 
 lock: setup-test ## rewrite constraints.txt from what is installed in .venv
 	$(PYTHON) packaging/setup_env.py lock

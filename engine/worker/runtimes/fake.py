@@ -87,6 +87,8 @@ class FakeRuntime:
 
     def load(self, spec: ModelSpec, device: str, threads: int, report: ReportStage) -> LoadedSignature:
         self._options = spec.options
+        if spec.options.get("stage_hang") == LoadStage.WARMING.value:
+            self.warm_up_runs = 1
         inputs = spec.inputs or (TensorSpec("x", "float32", (-1, -1)),)
         self._first_input = inputs[0].name
         self._labels = len(spec.options.get("labels", spec.labels))
@@ -125,6 +127,8 @@ class FakeRuntime:
 
     def run(self, inputs: Mapping[str, NDArray[Any]], signature: str) -> Arrays:
         options = self._options
+        if options.get("stage_hang") == LoadStage.WARMING.value:
+            _hang()
         if (started := options.get("started_file")) is not None:
             Path(started).touch()
         if (gate := options.get("gate_file")) is not None:
