@@ -313,10 +313,12 @@ def shoot_all(make_engine: Callable[[], Any], folder: Path, themes: tuple[str, .
     for theme in themes:
         engine = make_engine()
         stage = Stage(engine, theme, folder)
-        for scene in (empty, ready, result, consent, progress, failure, table, server):
-            scene(stage)
-        stage.close()
-        engine.close()
+        try:
+            for scene in (empty, ready, result, consent, progress, failure, table, server):
+                scene(stage)
+        finally:
+            stage.close()
+            engine.close()
 
 
 def prepared_engine() -> PreparedEngine:
