@@ -49,6 +49,7 @@ PROTOCOL_VERSION = 1
 MAGIC = b"DSK1"
 _FIXED = struct.Struct("!4sII")
 _LENGTH = struct.Struct("!Q")
+_TOUCHED_AT_ONCE = 1 << 16
 
 Buffer = bytes | bytearray | memoryview
 
@@ -105,9 +106,9 @@ def write_all(stream: BinaryIO, piece: Buffer) -> None:
         view = view[written:]
 
 
-def _read_exactly(stream: Readable, size: int, *, eof_ok: bool = False) -> bytearray | None:
-    data = bytearray(size)
-    view = memoryview(data)
+def _read_exactly(stream: Readable, size: int, *, eof_ok: bool = False) -> memoryview | None:
+    # NumPy leaves large memory untouched until bytes arrive: a child that only claims a length costs nothing.
+    view = np.empty(size, np.uint8).data if size > _TOUCHED_AT_ONCE else memoryview(bytearray(size))
     got = 0
     while got < size:
         n = stream.readinto(view[got:])
@@ -116,7 +117,7 @@ def _read_exactly(stream: Readable, size: int, *, eof_ok: bool = False) -> bytea
                 return None
             raise ProtocolError(f"channel closed after {got} of {size} bytes")
         got += n
-    return data
+    return view
 
 
 def read_frame(stream: Readable, limits: Limits = Limits()) -> Message | None:

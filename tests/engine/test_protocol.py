@@ -57,23 +57,30 @@ def test_garbage_is_refused(data: bytes) -> None:
     assert data == b""
 
 
+TYPED = b'{"type":"t"}'
+
+
 @pytest.mark.parametrize(
-    "frame",
+    ("frame", "reason"),
     [
-        b"DSK0" + bytes(8),
-        struct.pack("!4sII", MAGIC, 1 << 31, 0),
-        struct.pack("!4sII", MAGIC, 2, 1 << 31),
-        struct.pack("!4sIIQ", MAGIC, 2, 1, 1 << 62) + b"{}",
-        struct.pack("!4sII", MAGIC, 4, 0) + b"null",
-        struct.pack("!4sII", MAGIC, 2, 0) + b"{}",
-        struct.pack("!4sII", MAGIC, 3, 0) + b"{]}",
-        struct.pack("!4sII", MAGIC, 20, 0) + b"{",
-        b"".join(bytes(p) for p in encode_frame({"type": "t"}, [b"abc"]))[:-1],
+        (b"DSK0" + bytes(8), "not a frame"),
+        (struct.pack("!4sII", MAGIC, 1 << 31, 0), "header of"),
+        (struct.pack("!4sII", MAGIC, 2, 1 << 31), "buffers"),
+        (struct.pack("!4sIIQ", MAGIC, len(TYPED), 1, 1 << 62) + TYPED, "bytes of buffers"),
+        (struct.pack("!4sIIQQ", MAGIC, len(TYPED), 2, 1 << 29, (1 << 29) + 1) + TYPED, "bytes of buffers"),
+        (struct.pack("!4sII", MAGIC, 4, 0) + b"null", "not an object"),
+        (struct.pack("!4sII", MAGIC, 2, 0) + b"{}", "not an object"),
+        (struct.pack("!4sII", MAGIC, 3, 0) + b"{]}", "not JSON"),
+        (struct.pack("!4sII", MAGIC, 20, 0) + b"{", "closed after"),
+        (b"".join(bytes(p) for p in encode_frame({"type": "t"}, [b"abc"]))[:-1], "closed after"),
     ],
-    ids=["magic", "header-4GB", "buffers-2G", "buffer-huge", "not-object", "no-type", "not-json", "cut", "cut-buffer"],
-)
-def test_a_broken_frame_is_refused(frame: bytes) -> None:
-    with pytest.raises(ProtocolError):
+    ids=[
+        "magic", "header-2GB", "buffers-2G", "buffer-huge", "buffers-sum", "not-object", "no-type", "not-json", "cut",
+        "cut-buffer",
+    ],
+)  # fmt: skip
+def test_a_broken_frame_is_refused(frame: bytes, reason: str) -> None:
+    with pytest.raises(ProtocolError, match=reason):
         read_frame(io.BytesIO(frame))
 
 
