@@ -79,6 +79,7 @@ class WorkerClient:
         self._limits = limits
         self._lock = threading.Lock()
         self._reason = ""
+        self._ending = False
         self._outgoing: queue.SimpleQueue[tuple[dict[str, Any], Sequence[Buffer]] | None] = queue.SimpleQueue()
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._process = subprocess.Popen(
@@ -108,12 +109,14 @@ class WorkerClient:
     def kill(self, reason: str) -> None:
         """End the child and everything it started, now. ``reason`` is the sentence that ``on_exit`` gets."""
         with self._lock:
+            self._ending = True
             if not self._reason:
                 self._reason = reason
         _kill_group(self._process)
 
     def close(self, grace_s: float) -> None:
         """Ask the child to end, kill it after ``grace_s``, and wait for the threads. Not from the reading thread."""
+        self._ending = True
         self._outgoing.put(({"type": "stop"}, ()))
         try:
             self._process.wait(grace_s)
@@ -160,7 +163,8 @@ class WorkerClient:
             while (message := read_frame(stream, self._limits)) is not None:
                 self._on_message(message)
         except ProtocolError as error:
-            log.warning("%s broke the protocol: %s", self.name, error)
+            # One that we are ending may well be cut off within a frame.
+            log.log(logging.DEBUG if self._ending else logging.WARNING, "%s broke the protocol: %s", self.name, error)
             self.kill("The model's process sent something that is not an answer.")
         except OSError as error:
             log.warning("%s: channel failed: %s", self.name, error)
