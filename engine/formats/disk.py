@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from engine.errors import ModelCorrupt, ModelUnreadable
 
-EXPECTED = "a .keras file, a TensorFlow SavedModel folder or a TorchScript .pt file"
+EXPECTED = "a .keras file, a TensorFlow SavedModel, a PyTorch, ONNX or LiteRT file or a Hugging Face folder"
 MAX_ENTRIES = 10_000
 MAX_DEPTH = 8
 

@@ -10,6 +10,7 @@ from engine.worker.runtimes.base import Runtime
 _RUNTIMES = {
     "keras": ("engine.worker.runtimes.keras", "KerasRuntime"),
     "saved_model": ("engine.worker.runtimes.saved_model", "SavedModelRuntime"),
+    "onnxruntime": ("engine.worker.runtimes.onnx_runtime", "OnnxRuntime"),
     "torchscript": ("engine.worker.runtimes.torchscript", "TorchScriptRuntime"),
     "fake": ("engine.worker.runtimes.fake", "FakeRuntime"),
 }

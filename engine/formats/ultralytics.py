@@ -1,0 +1,153 @@
+"""What Ultralytics' exporter writes about a model beside its weights: task, class names, picture size.
+
+Layout: ``Exporter.metadata`` in ultralytics/engine/exporter.py (8.x), as the extra file ``config.txt`` (JSON) of a
+TorchScript archive and as ``metadata_props`` (Python literals as text) of an ONNX file. Preprocessing of its
+classifiers: ``classify_transforms`` in ultralytics/data/augment.py. No code of the package is used.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine.model_spec import ModelSpec, Postprocessing, Preprocessing, TensorSpec
+
+MAX_TEXT = 4 << 20
+MAX_CLASSES = 100_000
+_MAX_NESTING = 16
+TASKS = ("classify", "detect", "segment", "pose", "obb", "semantic", "depth")
+
+
+@dataclass(frozen=True, slots=True)
+class UltralyticsConfig:
+    """``size`` is (height, width) in pixels, ``batch`` the rows the graph was exported for, -1 where they are free."""
+
+    task: str
+    labels: tuple[str, ...]
+    size: tuple[int, int] | None
+    channels: int
+    batch: int
+
+
+def from_json(text: bytes) -> UltralyticsConfig | None:
+    """The ``config.txt`` of a TorchScript archive; None where it is another program's."""
+    try:
+        value = json.loads(text) if len(text) <= MAX_TEXT else None
+    except (ValueError, RecursionError):
+        return None
+    return _config(value) if isinstance(value, dict) else None
+
+
+def from_metadata(props: Mapping[str, str]) -> UltralyticsConfig | None:
+    """The ``metadata_props`` of an ONNX file, whose values are Python literals; None where they are others'."""
+    if props.get("task") not in TASKS or "names" not in props:
+        return None
+    values: dict[str, Any] = {"task": props["task"]}
+    for key in ("names", "imgsz", "batch", "channels", "args", "dynamic"):
+        if key in props:
+            values[key] = _literal(props[key])
+    return _config(values)
+
+
+def _literal(text: str) -> Any:
+    """A Python literal, None where the text is none. Nothing is evaluated; depth and length are bounded."""
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    if len(text) > MAX_TEXT or deepest > _MAX_NESTING:
+        return None
+    try:
+        with warnings.catch_warnings():
+            # A class name with an odd backslash is a name, not a reason to warn.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+
+
+def _config(value: dict[str, Any]) -> UltralyticsConfig | None:
+    task, names = value.get("task"), value.get("names")
+    if task not in TASKS or not isinstance(names, dict | list):
+        return None
+    arguments = value.get("args")
+    dynamic = value.get("dynamic") or (isinstance(arguments, dict) and arguments.get("dynamic"))
+    batch: Any = value.get("batch")
+    return UltralyticsConfig(
+        task=str(task),
+        labels=_labels(names),
+        size=_size(value.get("imgsz")),
+        channels=value["channels"] if value.get("channels") in (1, 3) else 3,
+        batch=batch if _is_whole(batch) and 0 < batch < 1 << 16 and not dynamic else -1,
+    )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _labels(names: dict[Any, Any] | list[Any]) -> tuple[str, ...]:
+    """Class names in order; numbers are keys (as text in JSON). Empty where a number is missing."""
+    if len(names) > MAX_CLASSES:
+        return ()
+    if isinstance(names, list):
+        return tuple(str(name) for name in names)
+    by_number = {str(number): str(name) for number, name in names.items()}
+    try:
+        return tuple(by_number[str(i)] for i in range(len(by_number)))
+    except KeyError:
+        return ()
+
+
+def _size(value: Any) -> tuple[int, int] | None:
+    sides = [value, value] if _is_whole(value) else value
+    if not isinstance(sides, list | tuple) or len(sides) != 2 or not all(_is_whole(side) for side in sides):
+        return None
+    height, width = sides
+    return (height, width) if 0 < height <= 30_000 and 0 < width <= 30_000 else None
+
+
+def with_config(spec: ModelSpec, config: UltralyticsConfig, where: str) -> ModelSpec:
+    """``spec`` with what ``config`` states; ``where`` names its place (``best.onnx: metadata_props``).
+
+    A classifier is ready to use. Of the other tasks the names and the size are kept and the raw tensors answered.
+    """
+    evidence: dict[str, str] = {}
+    if config.labels:
+        spec, evidence["labels"] = replace(spec, labels=config.labels), f"{where} names"
+    size = config.size
+    if not spec.inputs and size is not None:
+        image = TensorSpec("images", "float32", (config.batch, config.channels, *size))
+        spec = replace(spec, inputs=(image,))
+        evidence["inputs"] = f"{where} imgsz, batch (the graph itself carries no input shape)"
+    if config.task != "classify":
+        evidence["task"] = f"{where} task {config.task} (answered as raw tensors)"
+        return replace(spec, evidence=spec.evidence | evidence)
+    # A square: the shorter side is fitted and the middle cut out. Otherwise both sides are stretched.
+    square = size is not None and size[0] == size[1]
+    preprocessing = Preprocessing(
+        size=size,
+        resize="shortest" if square else "stretch",
+        crop="center" if square else "none",
+        channel_order="rgb" if config.channels == 3 else "grayscale",
+        layout="nchw",
+        scaling="0..1",
+    )
+    evidence["task"] = f"{where} task classify"
+    if size is not None:
+        evidence["preprocessing.size"] = f"{where} imgsz"
+    for key in ("resize", "crop", "channel_order", "layout", "scaling"):
+        evidence[f"preprocessing.{key}"] = f"{where} task classify (Ultralytics' classify_transforms)"
+    # The exported head ends in a softmax.
+    evidence["postprocessing.activation"] = f"{where} task classify"
+    return replace(
+        spec,
+        task="image-classification",
+        preprocessing=preprocessing,
+        postprocessing=Postprocessing(activation="none"),
+        evidence=spec.evidence | evidence,
+    )
