@@ -87,12 +87,13 @@ def run(arguments: Sequence[str | Path], home: Path) -> Program:
 
 
 class Client:
-    """One connection to a server of ours."""
+    """One connection to a server of ours. ``caller``: the address to call from; 127.0.0.2 is a stranger to the door,
+    which calls only 127.0.0.1 and ::1 this computer."""
 
-    def __init__(self, url: str, key: str | None = None) -> None:
+    def __init__(self, url: str, key: str | None = None, caller: str = "127.0.0.1") -> None:
         self.address = url.removeprefix("http://")
         self.key = key
-        self.connection = http.client.HTTPConnection(self.address, timeout=PATIENCE_S)
+        self.connection = http.client.HTTPConnection(self.address, timeout=PATIENCE_S, source_address=(caller, 0))
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None

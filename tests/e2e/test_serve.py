@@ -232,20 +232,20 @@ def test_a_made_key_is_told_once_on_stderr_and_opens_the_network_door(tmp_path: 
     program = Program(["serve", DIGITS_TORCH, "--lazy", "--port", "0", "--host", "0.0.0.0"], tmp_path)
     url = program.url()
     assert "127.0.0.1" not in url or len(psutil.net_if_addrs()) == 1
-    local = Client(f"http://127.0.0.1:{url.rsplit(':', 1)[1]}")
+    here = f"http://127.0.0.1:{url.rsplit(':', 1)[1]}"
+    local = Client(here)
     assert local.get("/models")[0] == 200  # with a made key, callers from this computer need none
     keys = [line for line in program.stderr if "key" in line.lower()]
     assert len(keys) == 1
-    address = url.removeprefix("http://").split(":")[0]
-    if address != "127.0.0.1":
-        stranger = Client(url)
-        assert stranger.get("/models")[0] == 401
-        assert stranger.get("/health/live")[0] == 200
-        stranger.close()
-        colleague = Client(url, key=keys[0].split()[-1])
-        assert colleague.get("/models")[0] == 200
-        colleague.close()
-    local.close()
+    stranger = Client(here, caller="127.0.0.2")
+    assert stranger.get("/models")[0] == 401
+    assert stranger.post("/predict/digits-torch", picture(DIGITS_TORCH, 1), "image/png")[0] == 401
+    assert stranger.get("/health/live")[0] == 200
+    colleague = Client(here, key=keys[0].split()[-1], caller="127.0.0.2")
+    status, body = colleague.post("/predict/digits-torch", picture(DIGITS_TORCH, 1), "image/png")
+    assert (status, body["predictions"][0]["label"]) == (200, "1")
+    for client in (local, stranger, colleague):
+        client.close()
     assert program.stop(signal.SIGINT) == 0
 
 
