@@ -69,7 +69,13 @@ function clearError() {
   byId("error").textContent = "";
 }
 
-const percent = (score) => `${(100 * score).toFixed(1)} %`;
+// Never 100.0 % for what is less than certain, nor 0.0 % for what is possible: the same words as in the window.
+const percent = (score) => {
+  const value = 100 * score;
+  if (value >= 99.95 && value < 100) return "> 99.9 %";
+  if (value > 0 && value < 0.05) return "< 0.1 %";
+  return `${value.toFixed(1)} %`;
+};
 const isScored = (p) => typeof p === "object" && p !== null && typeof p.label === "string" && typeof p.score === "number";
 
 function element(name, text, className) {
