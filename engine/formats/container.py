@@ -7,6 +7,7 @@ could see two different archives). Members are read in bounded portions and thei
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import struct
@@ -14,7 +15,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from engine.errors import ModelCorrupt
 from engine.formats.disk import open_regular, unreadable
@@ -33,7 +34,7 @@ _LOCAL = struct.Struct("<4s5H3I2H")
 class _Guarded:
     """A seekable file for ``zipfile`` that refuses the huge reads a forged central directory asks for."""
 
-    def __init__(self, handle: BinaryIO, size: int) -> None:
+    def __init__(self, handle: BinaryIO | _Window, size: int) -> None:
         self._handle = handle
         self._size = size
 
@@ -56,21 +57,53 @@ class _Guarded:
         self._handle.close()
 
 
+class _Window(io.RawIOBase):
+    """``size`` bytes of an open file from ``start`` on, as a file of their own."""
+
+    def __init__(self, handle: BinaryIO, start: int, size: int) -> None:
+        self._handle = handle
+        self._start = start
+        self.size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        self._handle.seek(self._start + self._at)
+        data = self._handle.read(max(0, min(len(view), self.size - self._at)))
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
 class ZipContainer:
     """An opened and checked container. Use as a context manager.
 
     Raises ModelCorrupt naming ``path`` and ``expected`` (what the file should have been), ModelUnreadable.
     """
 
-    def __init__(self, path: Path, expected: str) -> None:
+    def __init__(self, path: Path, expected: str, part: _Window | None = None) -> None:
         self.path = path
         self._expected = expected
+        self._handle: BinaryIO | _Window
         try:
-            self._handle = open_regular(path)
+            self._handle = open_regular(path) if part is None else part
         except OSError as error:
             raise unreadable(path, error) from error
         try:
-            self.size = os.fstat(self._handle.fileno()).st_size
+            self.size = part.size if part is not None else os.fstat(self._handle.fileno()).st_size
             self._zip = zipfile.ZipFile(_Guarded(self._handle, self.size))
             self._infos = self._checked(self._zip.infolist())
         except ModelCorrupt:
@@ -112,6 +145,28 @@ class ZipContainer:
     def read_head(self, name: str, size: int) -> bytes:
         """The first ``size`` bytes of a member (no CRC can be checked on a part). Raises ModelCorrupt."""
         return self._read(self._infos[name], size)
+
+    def stored(self, name: str) -> _Window | None:
+        """A member that is not packed as a file to seek in, good while the container is open; None where it is packed.
+        Its CRC is not checked. Raises ModelCorrupt where it is missing."""
+        info = self._infos.get(name)
+        if info is None:
+            raise self.corrupt(f"it holds no {name}")
+        if info.compress_type != zipfile.ZIP_STORED:
+            return None
+        if isinstance(self._handle, _Window):
+            raise self.corrupt("containers in it are nested too deeply")
+        self._handle.seek(info.header_offset)
+        fields = _LOCAL.unpack(self._handle.read(_LOCAL.size))
+        return _Window(self._handle, info.header_offset + _LOCAL.size + fields[9] + fields[10], info.file_size)
+
+    def within(self, name: str) -> ZipContainer:
+        """A container that is a stored member of this one, checked the same way and read in place; to be left before
+        this one. Raises ModelCorrupt: missing, packed, or no container."""
+        part = self.stored(name)
+        if part is None:
+            raise self.corrupt(f"{name} in it is packed in an unusual way")
+        return ZipContainer(self.path, self._expected, part)
 
     def corrupt(self, why: str, details: str = "") -> ModelCorrupt:
         return ModelCorrupt(f"{self.path.name} cannot be opened, {why}: expected {self._expected}.", details=details)

@@ -6,26 +6,16 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import FrameworkMissing, LoadFailed, ModelCorrupt
+from engine.errors import LoadFailed, ModelCorrupt
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec
-from engine.worker.runtimes.base import (
-    Arrays,
-    FailureKind,
-    LoadedSignature,
-    ReportStage,
-    cuda_index,
-    no_such_device,
-)
+from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, ReportStage
+from engine.worker.runtimes.torch_setup import choose_device, failure_kind, import_torch, to_array, to_tensor
 
 if TYPE_CHECKING:
     import torch
-
-_LOST_MARKS = ("CUDA error", "CUDNN_STATUS_EXECUTION_FAILED", "CUBLAS_STATUS_EXECUTION_FAILED")
-_MEMORY_MARKS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class TorchScriptRuntime:
@@ -47,10 +37,10 @@ class TorchScriptRuntime:
 
     def load(self, spec: ModelSpec, device: str, threads: int, report: ReportStage) -> LoadedSignature:
         report(LoadStage.IMPORTING)
-        torch = _import_torch()
+        torch = import_torch()
         # Of the thread that runs the model, which is this one: the setting does not hold for others.
         torch.set_num_threads(threads)
-        self._torch_device = _choose_device(device)
+        self._torch_device = choose_device(device)
         report(LoadStage.READING)
         module = _read(spec)
         report(LoadStage.BUILDING)
@@ -67,59 +57,19 @@ class TorchScriptRuntime:
         assert self._module is not None
         order = self._order if set(self._order) == set(inputs) else tuple(inputs)
         with torch.inference_mode():
-            given = [_to_tensor(inputs[name]).to(self._torch_device) for name in order]
+            given = [to_tensor(inputs[name]).to(self._torch_device) for name in order]
             answer = self._module(*given)
             return self._named(answer)
 
     def _named(self, answer: Any) -> Arrays:
-        flat = list(_flatten("output", answer))
+        flat = list(flatten("output", answer))
         declared = self._output_names
         if not isinstance(answer, dict) and len(declared) == len(flat):
-            return {name: _to_array(value) for name, (_, value) in zip(declared, flat, strict=True)}
-        return {name: _to_array(value) for name, value in flat}
+            return {name: to_array(value) for name, (_, value) in zip(declared, flat, strict=True)}
+        return {name: to_array(value) for name, value in flat}
 
     def failure(self, error: Exception) -> FailureKind:
-        import torch
-
-        text = str(error)
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(mark in text for mark in _MEMORY_MARKS):
-            if self._torch_device is not None and self._torch_device.type == "cuda":
-                torch.cuda.empty_cache()
-            return FailureKind.OUT_OF_MEMORY
-        if isinstance(error, torch.AcceleratorError) or any(mark in text for mark in _LOST_MARKS):
-            return FailureKind.DEVICE_LOST
-        return FailureKind.INPUT
-
-
-def _import_torch() -> Any:
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise FrameworkMissing(
-            "PyTorch is not installed for this Python. Install it with: pip install torch"
-        ) from error
-    return torch
-
-
-def _choose_device(device: str) -> torch.device:
-    """``auto`` is CUDA, else MPS, else the CPU. Raises LoadFailed for a device that is not there."""
-    import torch
-
-    has_mps = torch.backends.mps.is_available()
-    if device == "cpu":
-        return torch.device("cpu")
-    if device == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
-    if device == "mps":
-        if not has_mps:
-            raise no_such_device(device, "PyTorch")
-        return torch.device("mps")
-    index = cuda_index(device)
-    if not torch.cuda.is_available() or index >= torch.cuda.device_count():
-        raise no_such_device(device, "PyTorch")
-    return torch.device(f"cuda:{index}")
+        return failure_kind(error, self._torch_device)
 
 
 def _read(spec: ModelSpec) -> torch.jit.ScriptModule:
@@ -164,31 +114,13 @@ def _argument_order(module: Any, spec: ModelSpec) -> tuple[str, ...]:
     return declared
 
 
-def _to_tensor(array: NDArray[Any]) -> torch.Tensor:
-    import torch
-
-    if array.dtype.kind == "O":
-        raise TypeError("TorchScript takes numbers, not text")
-    return torch.from_numpy(array if array.flags.writeable and array.flags.c_contiguous else array.copy())
-
-
-def _to_array(value: Any) -> NDArray[Any]:
-    import torch
-
-    if not isinstance(value, torch.Tensor):
-        return np.asarray(value)
-    tensor = value.detach().cpu()
-    array: NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    return array
-
-
-def _flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Tensors and numbers in a forward's answer with a name each: a dict's keys, else ``output``, ``output_0``…."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _flatten(str(key), inner)
+            yield from flatten(str(key), inner)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
-            yield from _flatten(f"{name}_{index}", inner)
+            yield from flatten(f"{name}_{index}", inner)
     elif value is not None:
         yield name, value

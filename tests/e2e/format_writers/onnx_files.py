@@ -139,7 +139,8 @@ def several_inputs_and_text(folder: Path) -> Written:
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), folder / "tensors.onnx"
     )
     inputs: dict[str, Any] = {
-        "a": [[1.5, 2, 3], [4, 5, 6]], "b": [[10, 20, 30], [0.25, 0, 0]], "first": ["Käse", ""], "second": ["brot", "x"],
+        "a": [[1.5, 2, 3], [4, 5, 6]], "b": [[10, 20, 30], [0.25, 0, 0]],
+        "first": ["Käse", ""], "second": ["brot", "x"],
     }  # fmt: skip
     (folder / "ask.json").write_text(json.dumps({"inputs": inputs}))
     given = {k: np.array(v, dtype=np.float32 if k in "ab" else object) for k, v in inputs.items()}

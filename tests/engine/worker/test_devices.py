@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.errors import FrameworkMissing, LoadFailed
-from engine.worker.runtimes import tensorflow_setup, torchscript
+from engine.worker.runtimes import tensorflow_setup, torch_setup
 from engine.worker.runtimes.base import FailureKind
 from engine.worker.runtimes.keras import KerasRuntime
 from engine.worker.runtimes.torchscript import TorchScriptRuntime
@@ -104,14 +104,14 @@ def test_torch_prefers_cuda_then_mps_then_the_cpu(
     monkeypatch: pytest.MonkeyPatch, gpus: int, mps: bool, asked: str, given: str
 ) -> None:
     fake_torch(monkeypatch, gpus, mps)
-    assert str(torchscript._choose_device(asked)) == given
+    assert str(torch_setup.choose_device(asked)) == given
 
 
 @pytest.mark.parametrize(("gpus", "asked"), [(0, "cuda"), (1, "cuda:1"), (1, "mps"), (1, "tpu")])
 def test_torch_names_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, gpus: int, asked: str) -> None:
     fake_torch(monkeypatch, gpus)
     with pytest.raises(LoadFailed, match=asked):
-        torchscript._choose_device(asked)
+        torch_setup.choose_device(asked)
 
 
 def test_what_torch_raises_and_what_it_means(monkeypatch: pytest.MonkeyPatch) -> None:
