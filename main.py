@@ -219,7 +219,7 @@ def describe(engine: EnginePort, inbox: Inbox, name: str) -> ModelSpec:
 
 def offer_model(engine: EnginePort, inbox: Inbox, name: str, device: str | None, trust: bool) -> None:
     """Make a model known without loading it, with everything checked that can be without running it."""
-    from engine.consent import ConsentStore, fingerprint
+    from engine.consent import ConsentStore, fingerprint, kind_of_code
     from engine.errors import EngineError
     from engine.model_spec import TrustClass
     from engine.settings import data_dir
@@ -229,7 +229,8 @@ def offer_model(engine: EnginePort, inbox: Inbox, name: str, device: str | None,
         if spec.trust_class is TrustClass.PROGRAM and not trust:
             consents = ConsentStore(data_dir() / "consents.json")
             if not consents.is_consented(fingerprint(spec)):
-                fail(f"{name} is a program: opening it runs code from the file. It needs your consent first (--trust).")
+                code = kind_of_code(spec)
+                fail(f"{name} is a program: opening it runs {code} from the file. It needs your consent first (--trust).")
         engine.offer(name, device, trust)
     except EngineError as error:
         fail(about(name, error))

@@ -54,6 +54,11 @@ def bundled_fingerprints() -> dict[str, str]:
     return {str(k): str(v) for k, v in json.loads(text).items()}
 
 
+def kind_of_code(spec: ModelSpec) -> str:
+    """What consent lets run, in words: "native code" of a compiled package reaches everything the person can."""
+    return "native code" if spec.runtime == "aot_inductor" else "code"
+
+
 class ConsentStore:
     """Consents in one JSON file, written atomically. Thread-safe."""
 

@@ -218,7 +218,7 @@ class LoadRun:
                 raise LoadFailed(f"Your consent could not be stored: {error.strerror or error}.") from error
         elif not self._context.consents.is_consented(found):
             raise ConsentRequired(
-                f"{spec.path.name} is a program: opening it runs code from the file. "
+                f"{spec.path.name} is a program: opening it runs {consent.kind_of_code(spec)} from the file. "
                 "It needs your consent first (--trust on the command line).",
                 fingerprint=found,
             )

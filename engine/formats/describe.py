@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ModelCorrupt, ModelFormatUnknown, ModelUnreadable, SidecarInvalid
-from engine.formats import guesses, keras, onnx_model, saved_model, torch_files
+from engine.formats import guesses, keras, onnx_model, saved_model, torch_export, torch_files
 from engine.formats.disk import EXPECTED, NotRegular, entries, read_bounded, read_head, unreadable
 from engine.formats.sidecar import Sidecar, find_sidecar, read_sidecar
 from engine.identity import MODEL_SUFFIXES
@@ -36,6 +36,7 @@ FORMATS = {
     saved_model.NAME: Format(saved_model.recognise, saved_model.describe),
     keras.NAME: Format(keras.recognise, keras.describe),
     onnx_model.NAME: Format(onnx_model.recognise, onnx_model.describe),
+    torch_export.NAME: Format(torch_export.recognise, torch_export.describe),
     torch_files.NAME: Format(torch_files.recognise, torch_files.describe),
 }
 """In the order they are tried."""
@@ -136,7 +137,7 @@ def _known_but_not_opened(path: Path, head: bytes) -> str:
         return "a Keras HDF5 file"
     if head[4:8] == b"TFL3" or suffix == ".tflite":
         return "a TensorFlow Lite file"
-    named = {".pt2": "a torch.export program", ".safetensors": "a safetensors file"}
+    named = {".safetensors": "a safetensors file"}
     return named.get(suffix, "")
 
 

@@ -11,13 +11,16 @@ import pickletools
 from pathlib import Path
 
 from engine.errors import ModelFormatUnknown, ModelRefused
+from engine.formats import ultralytics
 from engine.formats.container import LOCAL_HEADER, ZipContainer
 from engine.formats.disk import EXPECTED, read_head
-from engine.model_spec import ModelSpec, TrustClass
+from engine.model_spec import ASSUMED, ModelSpec, TrustClass
 
 NAME = "torchscript"
 TORCHSCRIPT = "a complete TorchScript file as torch.jit.save writes it"
 MAX_PICKLE = 32 << 20
+CONFIG = "config.txt"
+"""The extra file in which Ultralytics' exporter says what it exported."""
 MAX_OPCODES = 500_000
 _SUFFIXES = frozenset({".pt", ".pth", ".ts", ".torchscript", ".ckpt", ".bin"})
 _TENSOR_MODULES = ("torch._utils", "torch.storage", "collections", "torch.serialization", "numpy", "_codecs")
@@ -39,7 +42,7 @@ def recognise(path: Path) -> bool:
 
 
 def describe(path: Path) -> ModelSpec:
-    """A TorchScript archive; its inputs are not stated in the file. Raises ModelCorrupt, ModelRefused,
+    """A TorchScript archive; inputs are stated only where an exporter added them. Raises ModelCorrupt, ModelRefused,
     ModelFormatUnknown, ModelUnreadable."""
     head = read_head(path, 4)
     if _is_pickle(head):
@@ -63,9 +66,13 @@ def describe(path: Path) -> ModelSpec:
             "runtime": f"{path.name}: {root}/code",
         }
         extra = [n.removeprefix(f"{root}/extra/") for n in names if n.startswith(f"{root}/extra/")]
+        config = None
+        if CONFIG in extra and container.size_of(f"{root}/extra/{CONFIG}") <= ultralytics.MAX_TEXT:
+            config = ultralytics.from_json(container.read(f"{root}/extra/{CONFIG}", ultralytics.MAX_TEXT))
+    evidence["inputs"] = f"{ASSUMED} (a TorchScript graph carries no input shape)"
     if extra:
         evidence["extra_files"] = f"{path.name}: " + ", ".join(extra[:20])
-    return ModelSpec(
+    spec = ModelSpec(
         path=path,
         model_file=path,
         format=NAME,
@@ -75,6 +82,7 @@ def describe(path: Path) -> ModelSpec:
         files=(path,),
         evidence=evidence,
     )
+    return spec if config is None else ultralytics.with_config(spec, config, f"{path.name}: extra/{CONFIG}")
 
 
 def _is_pickle(head: bytes) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.model_spec import ModelSpec, Postprocessing, Preprocessing, TensorSpec
+from engine.model_spec import ASSUMED, ModelSpec, Postprocessing, Preprocessing, TensorSpec
 
 MAX_TEXT = 4 << 20
 MAX_CLASSES = 100_000
@@ -117,7 +117,10 @@ def with_config(spec: ModelSpec, config: UltralyticsConfig, where: str) -> Model
     A classifier is ready to use. Of the other tasks the names and the size are kept and the raw tensors answered.
     """
     evidence: dict[str, str] = {}
-    if config.labels:
+    widths = [t.shape[1] for t in spec.outputs if len(t.shape) == 2 and t.shape[1] > 0]
+    if config.labels and config.task == "classify" and widths and len(config.labels) not in widths:
+        evidence["labels"] = f"{ASSUMED} ({where} has {len(config.labels)} names, the model {widths[0]} classes)"
+    elif config.labels:
         spec, evidence["labels"] = replace(spec, labels=config.labels), f"{where} names"
     size = config.size
     if not spec.inputs and size is not None:

@@ -11,6 +11,8 @@ _RUNTIMES = {
     "keras": ("engine.worker.runtimes.keras", "KerasRuntime"),
     "saved_model": ("engine.worker.runtimes.saved_model", "SavedModelRuntime"),
     "onnxruntime": ("engine.worker.runtimes.onnx_runtime", "OnnxRuntime"),
+    "torch_export": ("engine.worker.runtimes.torch_export", "TorchExportRuntime"),
+    "aot_inductor": ("engine.worker.runtimes.aot_inductor", "AotInductorRuntime"),
     "torchscript": ("engine.worker.runtimes.torchscript", "TorchScriptRuntime"),
     "fake": ("engine.worker.runtimes.fake", "FakeRuntime"),
 }
