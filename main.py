@@ -229,8 +229,8 @@ def offer_model(engine: EnginePort, inbox: Inbox, name: str, device: str | None,
         if spec.trust_class is TrustClass.PROGRAM and not trust:
             consents = ConsentStore(data_dir() / "consents.json")
             if not consents.is_consented(fingerprint(spec)):
-                code = kind_of_code(spec)
-                fail(f"{name} is a program: opening it runs {code} from the file. It needs your consent first (--trust).")
+                runs = f"opening it runs {kind_of_code(spec)} from the file"
+                fail(f"{name} is a program: {runs}. It needs your consent first (--trust).")
         engine.offer(name, device, trust)
     except EngineError as error:
         fail(about(name, error))
