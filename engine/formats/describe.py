@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ModelCorrupt, ModelFormatUnknown, ModelUnreadable, SidecarInvalid
-from engine.formats import guesses, keras, onnx_model, saved_model, torch_export, torch_files
+from engine.formats import guesses, keras, keras_h5, onnx_model, saved_model, torch_export, torch_files
 from engine.formats.disk import EXPECTED, NotRegular, entries, read_bounded, read_head, unreadable
 from engine.formats.sidecar import Sidecar, find_sidecar, read_sidecar
 from engine.identity import MODEL_SUFFIXES
@@ -35,6 +35,7 @@ class Format:
 FORMATS = {
     saved_model.NAME: Format(saved_model.recognise, saved_model.describe),
     keras.NAME: Format(keras.recognise, keras.describe),
+    keras_h5.NAME: Format(keras_h5.recognise, keras_h5.describe),
     onnx_model.NAME: Format(onnx_model.recognise, onnx_model.describe),
     torch_export.NAME: Format(torch_export.recognise, torch_export.describe),
     torch_files.NAME: Format(torch_files.recognise, torch_files.describe),
@@ -133,8 +134,6 @@ def _described(model_file: Path) -> ModelSpec:
 def _known_but_not_opened(path: Path, head: bytes) -> str:
     """The name of a format that is known, by its first bytes or, where it has no mark, its suffix."""
     suffix = path.suffix.lower()
-    if head.startswith(b"\x89HDF\r\n\x1a\n") or suffix in (".h5", ".hdf5"):
-        return "a Keras HDF5 file"
     if head[4:8] == b"TFL3" or suffix == ".tflite":
         return "a TensorFlow Lite file"
     named = {".safetensors": "a safetensors file"}

@@ -104,10 +104,49 @@ ALLOWED: dict[str, frozenset[str]] = {
 }
 """Module, as Keras writes it -> classes that may be named in it."""
 
+_TENSORFLOW_FUNCTIONS = _names(
+    """__operators__.add __operators__.getitem __operators__.ne abs broadcast_to cast clip_by_value concat cos exp
+    expand_dims gather identity image.resize linalg.matmul linalg.l2_normalize math.abs math.add math.ceil math.cos
+    math.divide math.divide_no_nan math.equal math.erf math.exp math.floor math.greater math.l2_normalize math.less
+    math.log math.log1p math.logical_and math.logical_not math.logical_or math.maximum math.minimum math.multiply
+    math.negative math.not_equal math.pow math.reciprocal math.reduce_max math.reduce_mean math.reduce_min
+    math.reduce_prod math.reduce_std math.reduce_sum math.reduce_variance math.round math.rsqrt math.sigmoid math.sign
+    math.sin math.softplus math.sqrt math.square math.squared_difference math.subtract math.tanh math.truediv matmul
+    nn.avg_pool nn.avg_pool2d nn.bias_add nn.conv2d nn.crelu nn.depth_to_space nn.elu nn.gelu nn.l2_normalize
+    nn.leaky_relu nn.log_softmax nn.max_pool nn.max_pool2d nn.relu nn.relu6 nn.selu nn.sigmoid nn.silu nn.softmax
+    nn.softplus nn.softsign nn.space_to_depth nn.swish nn.tanh one_hot ones_like pad repeat reshape reverse shape split
+    squeeze stack stop_gradient strided_slice sqrt square tanh tile transpose unstack where zeros_like"""
+)
+"""What a TFOpLambda layer of Keras 2 may call, below ``tf.``: computation on tensors, no files, no Python."""
+_LEGACY_LAYERS = _LAYERS | _names(
+    "CuDNNGRU CuDNNLSTM LocallyConnected1D LocallyConnected2D RandomHeight RandomWidth SyncBatchNormalization "
+    "ThresholdedReLU"
+)
+LEGACY_ALLOWED: dict[str, frozenset[str]] = {
+    "keras": _MODELS,
+    "keras.models": _MODELS,
+    "keras.layers": _LEGACY_LAYERS,
+    "keras.initializers": _INITIALIZERS,
+    "keras.regularizers": _REGULARIZERS,
+    "keras.constraints": _CONSTRAINTS,
+    "keras.mixed_precision": frozenset({"Policy"}),
+} | {
+    f"{package}.{module}": classes
+    for package in ("keras", "keras.src", "tf_keras.src")
+    for module, classes in (
+        ("engine.functional", frozenset({"Functional"})),
+        ("engine.sequential", frozenset({"Sequential"})),
+        ("layers.core.tf_op_layer", frozenset({"TFOpLambda", "SlicingOpLambda"})),
+        ("applications.convnext", frozenset({"LayerScale", "StochasticDepth"})),
+    )
+}
+"""The same for Keras 2, whose package has lain in three places (2.12, 2.13 to 2.15, tf_keras)."""
+
 _VALUES = frozenset({"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"})
 """Names Keras uses for plain values."""
 _WITHOUT_MODULE = _LAYERS | _INITIALIZERS | _REGULARIZERS | _CONSTRAINTS
 _RUNS_CODE = frozenset({"Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
+_CALLS_TENSORFLOW = frozenset({"TFOpLambda", "SlicingOpLambda"})
 _READS_FILES = {
     "StringLookup": ("vocabulary", "idf_weights"),
     "IntegerLookup": ("vocabulary", "idf_weights"),
@@ -115,17 +154,26 @@ _READS_FILES = {
 }
 
 
-def first_refusal(config: Any) -> str | None:
+def first_refusal(config: Any, *, legacy: bool = False) -> str | None:
     """Why a model's nested config is refused, as the rest of a sentence ("its layer …"), or None where all is allowed.
 
-    The model's own ``compile_config`` (optimizer, loss, metrics) is not looked at: the load never builds it.
+    ``legacy``: Keras 2 wrote it, and reads it. The model's own ``compile_config`` (optimizer, loss, metrics) is not
+    looked at: the load never builds it.
     """
     if isinstance(config, dict):
         config = {key: value for key, value in config.items() if key != "compile_config"}
     for reference in _references(config):
-        refusal = _refusal(reference)
+        refusal = _refusal(reference, LEGACY_ALLOWED if legacy else ALLOWED)
         if refusal is not None:
             return refusal
+    return None
+
+
+def code_layer(config: Any) -> str | None:
+    """The first layer of a config that carries Python code of its own ("twice (Lambda)"), or None."""
+    for reference in _references(config):
+        if reference.get("class_name") in _RUNS_CODE:
+            return f"{_layer_name(reference.get('config')) or 'a layer'} ({str(reference['class_name']).strip('_')})"
     return None
 
 
@@ -142,7 +190,7 @@ def _references(config: Any) -> Iterator[dict[str, Any]]:
             pending.extend(reversed(value))
 
 
-def _refusal(reference: dict[str, Any]) -> str | None:
+def _refusal(reference: dict[str, Any], known: dict[str, frozenset[str]]) -> str | None:
     class_name, inner = reference.get("class_name"), reference.get("config")
     module, registered = reference.get("module"), reference.get("registered_name")
     named = f"its layer {_shorten(_layer_name(inner) or class_name)}"
@@ -156,12 +204,14 @@ def _refusal(reference: dict[str, Any]) -> str | None:
         return f"it needs the function {_shorten(inner)}, which is not part of Keras' own layers"
     if class_name in _VALUES and module is None:
         return None
-    allowed = _WITHOUT_MODULE if module is None else ALLOWED.get(module) if isinstance(module, str) else None
+    allowed = _WITHOUT_MODULE if module is None else known.get(module) if isinstance(module, str) else None
     if allowed is None or class_name not in allowed:
         return f"{named} ({_shorten(module or class_name)}) is not one of Keras' own, and its code is not in the file"
     if registered not in (None, class_name):
         return f"{named} is registered as {_shorten(registered)}, which is not part of Keras"
     if isinstance(inner, dict):
+        if class_name in _CALLS_TENSORFLOW and inner.get("function") not in _TENSORFLOW_FUNCTIONS:
+            return f"{named} calls {_shorten(inner.get('function'))}, which is not known to be harmless"
         for key in _READS_FILES.get(class_name, ()):
             if isinstance(inner.get(key), str):
                 return f"{named} ({class_name}) would read another file ({key})"

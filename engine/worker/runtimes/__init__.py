@@ -9,6 +9,7 @@ from engine.worker.runtimes.base import Runtime
 
 _RUNTIMES = {
     "keras": ("engine.worker.runtimes.keras", "KerasRuntime"),
+    "keras_legacy": ("engine.worker.runtimes.keras_legacy", "KerasLegacyRuntime"),
     "saved_model": ("engine.worker.runtimes.saved_model", "SavedModelRuntime"),
     "onnxruntime": ("engine.worker.runtimes.onnx_runtime", "OnnxRuntime"),
     "torch_export": ("engine.worker.runtimes.torch_export", "TorchExportRuntime"),

@@ -1,4 +1,4 @@
-"""Keras 3 models (``.keras``) on the TensorFlow backend."""
+"""Models of Keras 3 (``.keras``, ``.h5``) on the TensorFlow backend."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from engine.errors import FrameworkMissing, LoadFailed, ModelCorrupt
 from engine.events import LoadStage
-from engine.model_spec import ModelSpec, TensorSpec
+from engine.model_spec import ModelSpec, TensorSpec, TrustClass
 from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, ReportStage, unique_names
 from engine.worker.runtimes.tensorflow_setup import failure_kind, import_tensorflow, tensor_spec, to_array, to_tensor
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 class KerasRuntime:
@@ -33,14 +35,13 @@ class KerasRuntime:
         return self._device
 
     def load(self, spec: ModelSpec, device: str, threads: int, report: ReportStage) -> LoadedSignature:
-        if not zipfile.is_zipfile(spec.model_file):
-            raise ModelCorrupt(f"{spec.path.name} is damaged or no Keras model: a .keras file is a ZIP archive.")
+        check_container(spec)
         report(LoadStage.IMPORTING)
         tf, self._device = import_tensorflow(device, threads)
         self._tf = tf
-        keras = _import_keras()
+        keras = self._import_keras()
         report(LoadStage.READING)
-        model = _read(keras, spec)
+        model = read_model(keras, spec, self._custom_objects(keras))
         report(LoadStage.BUILDING)
         inputs = _tensors_of(model, "inputs")
         if not inputs:
@@ -51,19 +52,51 @@ class KerasRuntime:
             tf.TensorSpec(shape=list(t.shape), dtype=t.dtype, name=None) for t in inputs
         ]  # shapes as Keras has them: None for a free dimension
         self._names = names
-        self._output_names = _output_names(_structure(keras, model, "output"), model)
+        self._output_names = self._name_outputs(_structure(keras, model, "output"), model)
+        nest = self._nest(keras, tf)
 
         def answer(flat: list[Any]) -> list[Any]:
-            given = keras.tree.pack_sequence_as(structure, flat)
-            flattened: list[Any] = keras.tree.flatten(model(given, training=False))
+            given = nest.pack_sequence_as(structure, flat)
+            flattened: list[Any] = nest.flatten(model(given, training=False))
             return flattened
 
         self._answer = tf.function(answer, input_signature=[self._inputs])
         self._answer.get_concrete_function()
         return LoadedSignature(
-            tuple(_spec_of(n, t) for n, t in zip(names, inputs, strict=True)),
-            tuple(_spec_of(n, t) for n, t in zip(self._output_names, _tensors_of(model, "outputs"), strict=True)),
+            tuple(_spec_of(tf, n, t) for n, t in zip(names, inputs, strict=True)),
+            tuple(_spec_of(tf, n, t) for n, t in zip(self._output_names, _tensors_of(model, "outputs"), strict=True)),
         )
+
+    def _import_keras(self) -> ModuleType:
+        """Raises FrameworkMissing with the command that installs it."""
+        try:
+            import keras
+        except ModuleNotFoundError as error:
+            if error.name != "keras":
+                raise
+            raise FrameworkMissing(
+                "Keras is not installed for this Python. Install it with: pip install keras"
+            ) from error
+        module: ModuleType = keras
+        return module
+
+    def _custom_objects(self, keras: ModuleType) -> dict[str, Any]:
+        """Classes by the names a file may have for them, beyond those Keras finds by itself."""
+        return {}
+
+    def _nest(self, keras: ModuleType, tf: ModuleType) -> Any:
+        """What flattens and packs the structures of this Keras."""
+        return keras.tree
+
+    def _name_outputs(self, structure: Any, model: Any) -> list[str]:
+        """Names for the flattened outputs: the keys of a dict, else the names of the layers they come from."""
+        if isinstance(structure, dict) and not any(isinstance(v, dict | list | tuple) for v in structure.values()):
+            return [str(key) for key in sorted(structure)]
+        return unique_names([self._layer_of(tensor) or f"output_{i}" for i, tensor in enumerate(model.outputs)])
+
+    def _layer_of(self, tensor: Any) -> str:
+        history = getattr(tensor, "_keras_history", None)
+        return "" if history is None else str(history.operation.name)
 
     def run(self, inputs: Mapping[str, NDArray[Any]], signature: str) -> Arrays:
         tf = self._tf
@@ -76,22 +109,33 @@ class KerasRuntime:
         return failure_kind(self._tf, error)
 
 
-def _import_keras() -> ModuleType:
-    try:
-        import keras
-    except ModuleNotFoundError as error:
-        if error.name != "keras":
-            raise
-        raise FrameworkMissing("Keras is not installed for this Python. Install it with: pip install keras") from error
-    module: ModuleType = keras
-    return module
+def check_container(spec: ModelSpec) -> None:
+    """Raises ModelCorrupt where the file is neither of the containers Keras writes."""
+    if is_hdf5(spec) or zipfile.is_zipfile(spec.model_file):
+        return
+    raise ModelCorrupt(
+        f"{spec.path.name} is damaged or no Keras model: a .keras file is a ZIP archive, an .h5 file is HDF5."
+    )
 
 
-def _read(keras: ModuleType, spec: ModelSpec) -> Any:
-    """The model. Raises ModelCorrupt for a damaged archive, LoadFailed for what Keras refuses or does not know."""
+def is_hdf5(spec: ModelSpec) -> bool:
+    """Whether the model's file starts as HDF5 does."""
+    with spec.model_file.open("rb") as handle:
+        return handle.read(len(_HDF5)) == _HDF5
+
+
+def read_model(keras: ModuleType, spec: ModelSpec, custom_objects: dict[str, Any]) -> Any:
+    """The model. Raises ModelCorrupt for a damaged file, LoadFailed for what Keras refuses or does not know.
+
+    An HDF5 file is a program, which nobody has loaded without consent: only there code inside is run.
+    """
     name = spec.path.name
+    safe_mode = not (is_hdf5(spec) and spec.trust_class is TrustClass.PROGRAM)
     try:
-        return keras.models.load_model(spec.model_file, compile=False, safe_mode=True)
+        # Keras 2 tells the kind of a file by its name, Keras 3 by either.
+        return keras.models.load_model(
+            str(spec.model_file), custom_objects=custom_objects, compile=False, safe_mode=safe_mode
+        )
     except (zipfile.BadZipFile, KeyError, EOFError, OSError) as error:
         raise ModelCorrupt(f"{name} is damaged or incomplete: Keras could not read it.") from error
     except (ValueError, TypeError) as error:
@@ -121,14 +165,6 @@ def _structure(keras: ModuleType, model: Any, attribute: str) -> Any:
     return getattr(model, attribute)
 
 
-def _output_names(structure: Any, model: Any) -> list[str]:
-    """Names for the flattened outputs: the keys of a dict, else the names of the layers they come from."""
-    if isinstance(structure, dict) and not any(isinstance(v, dict | list | tuple) for v in structure.values()):
-        return [str(key) for key in sorted(structure)]
-    history = [getattr(tensor, "_keras_history", None) for tensor in model.outputs]
-    names = [h.operation.name if h is not None else f"output_{i}" for i, h in enumerate(history)]
-    return unique_names([str(name) for name in names])
-
-
-def _spec_of(name: str, tensor: Any) -> TensorSpec:
-    return tensor_spec(name, str(tensor.dtype), tuple(tensor.shape))
+def _spec_of(tf: ModuleType, name: str, tensor: Any) -> TensorSpec:
+    # Keras 3 has the dtype as text, Keras 2 as TensorFlow's object.
+    return tensor_spec(name, tf.as_dtype(tensor.dtype).name, tuple(tensor.shape))
