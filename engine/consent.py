@@ -32,6 +32,9 @@ def fingerprint(spec: ModelSpec, check_cancelled: Callable[[], None] = lambda: N
     for path in sorted(spec.files):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
         total.update(f"{len(name)}:{name}:{hash_file(path, check_cancelled)}\n".encode())
+    if spec.architecture:
+        # Which class of the file is made, and from what: other words run other code.
+        total.update(json.dumps([spec.architecture, spec.architecture_kwargs], sort_keys=True).encode())
     return total.hexdigest()
 
 

@@ -10,6 +10,10 @@ MODEL_SUFFIXES = (
     ".keras", ".h5", ".hdf5", ".pt", ".pth", ".torchscript", ".pt2", ".tflite", ".onnx", ".safetensors",
 )  # fmt: skip
 """Suffixes of files that are a model by themselves."""
+HUGGING_FACE_WEIGHTS = (
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+)  # fmt: skip
+"""Names transformers gives to weights, in the order in which it looks for them."""
 
 _FOLDER_NAMES_IT = frozenset({"model", "keras_model", "saved_model", "best", "last", "weights", "pytorch_model"})
 _MAX = 64
@@ -21,6 +25,9 @@ def model_location(path: Path) -> Path:
     Links are followed; a folder that holds a single model file means that file; ``saved_model.pb`` means its folder.
     A path that does not exist stands for itself: the inspector says what is wrong with it.
     """
+    folder = hugging_face_folder(path)
+    if folder is not None:
+        return folder
     resolved = path.expanduser().resolve()
     if resolved.name in ("saved_model.pb", "saved_model.pbtxt"):
         return resolved.parent
@@ -33,9 +40,32 @@ def model_location(path: Path) -> Path:
     return models[0].resolve() if len(models) == 1 else resolved
 
 
+def is_hugging_face_folder(folder: Path) -> bool:
+    """Whether a folder holds a ``config.json`` and weights under the names that transformers gives them, or such
+    weights as no other program writes."""
+    if not folder.is_dir():
+        return False
+    names = [name for name in HUGGING_FACE_WEIGHTS if (folder / name).is_file()]
+    return bool(names) and ((folder / "config.json").is_file() or names != ["model.safetensors"])
+
+
+def hugging_face_folder(path: Path) -> Path | None:
+    """The resolved folder of transformers that ``path`` is, or that it is the config or the weights of, else None."""
+    # Before links are followed: in the cache of the library the weights' names lead to files without a suffix.
+    absolute = path.expanduser().absolute()
+    if is_hugging_face_folder(absolute):
+        return absolute.resolve()
+    is_shard = absolute.name.startswith(("model-", "pytorch_model-")) and absolute.suffix in (".safetensors", ".bin")
+    if (is_shard or absolute.name in ("config.json", *HUGGING_FACE_WEIGHTS)) and is_hugging_face_folder(
+        absolute.parent
+    ):
+        return absolute.parent.resolve()
+    return None
+
+
 def base_id(path: Path) -> str:
     """The id a path asks for, before clashes: matches ``^[a-z0-9][a-z0-9._-]{0,63}$``."""
-    absolute = path.expanduser().absolute()
+    absolute = hugging_face_folder(path) or path.expanduser().absolute()
     if absolute.is_dir():
         name = absolute.resolve().name
     else:

@@ -100,6 +100,11 @@ class ModelSpec:
     signatures: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    architecture: str = ""
+    """The class that weights belong to: transformers' (``ViTForImageClassification``), or ``file.py:Class``."""
+    architecture_kwargs: dict[str, Any] = field(default_factory=dict)
+    precision: str = ""
+    """``float32``, ``float16`` or ``bfloat16`` to compute in; "" is what the model itself has (PyTorch: float32)."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     postprocessing: Postprocessing = field(default_factory=Postprocessing)
     files: tuple[Path, ...] = ()
@@ -150,6 +155,9 @@ class ModelSpec:
             signatures=tuple(str(s) for s in value["signatures"]),
             labels=tuple(str(s) for s in value["labels"]),
             columns=tuple(str(s) for s in value["columns"]),
+            architecture=str(value["architecture"]),
+            precision=str(value["precision"]),
+            architecture_kwargs=dict(value["architecture_kwargs"]),
             preprocessing=Preprocessing(
                 size=None if size is None else (int(size[0]), int(size[1])),
                 resize=str(pre["resize"]),
@@ -179,6 +187,10 @@ class ModelSpec:
             rows.append((name, [t.to_json() for t in getattr(self, name)], self.evidence.get(name, ASSUMED)))
         for name in ("signatures", "labels", "columns"):
             rows.append((name, list(getattr(self, name)), self.evidence.get(name, ASSUMED)))
+        if self.architecture:
+            rows.append(("architecture", self.architecture, self.evidence.get("architecture", ASSUMED)))
+        if self.precision:
+            rows.append(("precision", self.precision, self.evidence.get("precision", ASSUMED)))
         for section in ("preprocessing", "postprocessing"):
             value = getattr(self, section)
             for f in fields(value):

@@ -13,10 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ModelCorrupt, ModelFormatUnknown, ModelUnreadable, SidecarInvalid
-from engine.formats import guesses, keras, keras_h5, onnx_model, saved_model, torch_export, torch_files
+from engine.formats import (
+    guesses,
+    hugging_face,
+    keras,
+    keras_h5,
+    onnx_model,
+    saved_model,
+    state_dict,
+    torch_export,
+    torch_files,
+)
 from engine.formats.disk import EXPECTED, NotRegular, entries, read_bounded, read_head, unreadable
 from engine.formats.sidecar import Sidecar, find_sidecar, read_sidecar
-from engine.identity import MODEL_SUFFIXES
+from engine.identity import MODEL_SUFFIXES, hugging_face_folder
 from engine.model_spec import ASSUMED, SIDECAR, ModelSpec
 from engine.settings import data_dir as default_data_dir
 
@@ -33,10 +43,13 @@ class Format:
 
 
 FORMATS = {
+    hugging_face.NAME: Format(hugging_face.recognise, hugging_face.describe),
     saved_model.NAME: Format(saved_model.recognise, saved_model.describe),
     keras.NAME: Format(keras.recognise, keras.describe),
     keras_h5.NAME: Format(keras_h5.recognise, keras_h5.describe),
     onnx_model.NAME: Format(onnx_model.recognise, onnx_model.describe),
+    torch_export.NAME: Format(torch_export.recognise, torch_export.describe),
+    state_dict.NAME: Format(state_dict.recognise, state_dict.describe),
     torch_export.NAME: Format(torch_export.recognise, torch_export.describe),
     torch_files.NAME: Format(torch_files.recognise, torch_files.describe),
 }
@@ -62,7 +75,7 @@ def _describe(path: Path, data_dir: Path) -> ModelSpec:
     spec = replace(_described(model_file), path=whole)
     if sidecar is not None:
         spec = _with_sidecar(spec, sidecar)
-    spec = _with_labels_file(spec)
+    spec = _with_labels_file(state_dict.with_architecture(spec))
     spec = guesses.with_picture_fields(guesses.with_task(spec))
     _check_columns(spec, sidecar)
     assumed = {name: ASSUMED for name, _, _ in spec.evidence_rows() if name not in spec.evidence}
@@ -71,6 +84,9 @@ def _describe(path: Path, data_dir: Path) -> ModelSpec:
 
 def locate(path: Path) -> tuple[Path, Path]:
     """The resolved (path, model_file) of what was opened. Raises ModelUnreadable, ModelFormatUnknown."""
+    part_of = hugging_face_folder(path)
+    if part_of is not None:
+        return part_of, part_of
     try:
         resolved = path.resolve(strict=True)
         kind_is_folder, kind_is_file = resolved.is_dir(), resolved.is_file()
@@ -89,6 +105,8 @@ def locate(path: Path) -> tuple[Path, Path]:
 
 def _locate_in(folder: Path) -> tuple[Path, Path]:
     candidates = _candidates(folder)
+    if not candidates and hugging_face.names_a_model(folder / hugging_face.CONFIG):
+        return folder, folder
     if not candidates:
         raise ModelFormatUnknown(f"The folder {folder.name} holds no model: expected {EXPECTED}.")
     if len(candidates) > 1:
@@ -178,7 +196,7 @@ def _class_count(spec: ModelSpec) -> int | None:
 def _with_labels_file(spec: ModelSpec) -> ModelSpec:
     classes = _class_count(spec)
     if spec.labels:
-        if classes is not None and len(spec.labels) != classes:
+        if classes is not None and len(spec.labels) not in (classes, spec.outputs[0].shape[1]):
             raise SidecarInvalid(
                 f"The sidecar of {spec.model_file.name}: labels: expected {classes} class names, "
                 f"one for each score, found {len(spec.labels)}."

@@ -220,6 +220,20 @@ def _anything(value: Any) -> Any:
     return value
 
 
+def _arguments(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(_is_plain(item) for item in value.values()):
+        raise _Wrong("a table of numbers, texts, true, false and lists of these")
+    if not all(key.isidentifier() for key in value):
+        raise _Wrong("names of the class's arguments as keys")
+    return dict(value)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_is_plain(item) for item in value)
+    return isinstance(value, bool | int | float | str)
+
+
 _TOP: dict[str, Check] = {
     "format": _text,
     "runtime": _text,
@@ -230,6 +244,9 @@ _TOP: dict[str, Check] = {
     "signatures": _texts("names of signatures", unique=True),
     "labels": _texts("class names", unique=False),
     "columns": _texts("column names", unique=True),
+    "precision": _one_of("float32", "float16", "bfloat16"),
+    "architecture": _text,
+    "architecture_kwargs": _arguments,
     "preprocessing": _anything,  # a section of its own, checked by itself
     "postprocessing": _anything,
 }

@@ -15,6 +15,8 @@ _RUNTIMES = {
     "torch_export": ("engine.worker.runtimes.torch_export", "TorchExportRuntime"),
     "aot_inductor": ("engine.worker.runtimes.aot_inductor", "AotInductorRuntime"),
     "torchscript": ("engine.worker.runtimes.torchscript", "TorchScriptRuntime"),
+    "transformers": ("engine.worker.runtimes.transformers_runtime", "TransformersRuntime"),
+    "state_dict": ("engine.worker.runtimes.state_dict", "StateDictRuntime"),
     "fake": ("engine.worker.runtimes.fake", "FakeRuntime"),
 }
 

@@ -22,7 +22,7 @@ from engine.errors import ModelCorrupt, ModelError, ModelRefused, ModelUnreadabl
 from engine.formats import container, describe_model, disk
 from engine.formats.container import ZipContainer
 from engine.formats.keras_objects import first_refusal
-from engine.formats.torch_files import pickled_modules
+from engine.formats.pickles import UNKNOWN, pickled_globals
 
 Copied = Callable[..., Path]
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX special files")
@@ -203,16 +203,16 @@ def test_nothing_is_unpickled(tmp_path: Path, protocol: int) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_modules_a_pickle_names() -> None:
+def test_names_a_pickle_would_import() -> None:
     from collections import OrderedDict
 
-    assert pickled_modules(pickle.dumps(OrderedDict(a=1), protocol=2)) == {"collections"}
-    assert pickled_modules(pickle.dumps(OrderedDict(a=1), protocol=4)) == {"collections"}
-    assert "?" in pickled_modules(b"\x80\x02garbage")
+    for protocol in (2, 4):
+        assert pickled_globals(pickle.dumps(OrderedDict(a=1), protocol=protocol)) == {("collections", "OrderedDict")}
+    assert UNKNOWN in pickled_globals(b"\x80\x02garbage")
     # Names taken from the memo, not from the last two strings: os.system hidden behind collections.OrderedDict.
     hidden = b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x8c\x0bcollections\x8c\x0bOrderedDict00h\x00h\x01\x93."
-    assert pickled_modules(hidden) == {"os"}
-    assert pickled_modules(b"\x80\x04\x8c\x01a\x8c\x01b\x85\x93.") == {"?"}
+    assert pickled_globals(hidden) == {("os", "system")}
+    assert pickled_globals(b"\x80\x04\x8c\x01a\x8c\x01b\x85\x93.") == {UNKNOWN}
 
 
 # Containers
