@@ -1,7 +1,8 @@
 """TensorFlow's SavedModel: a folder of ``saved_model.pb``, ``variables/``, ``assets/`` and ``fingerprint.pb``.
 
 Format: tensorflow/python/saved_model (constants.py), messages in :mod:`engine.formats.saved_model_proto`. Class
-*program*: its graph may hold any TensorFlow operation, file access among them.
+*program*: TensorFlow runs its graph with the rights of its process. One that could do more than compute is refused
+(:mod:`engine.formats.saved_model_graph`).
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ModelCorrupt, ModelUnreadable
+from engine.errors import ModelCorrupt, ModelRefused, ModelUnreadable
 from engine.formats.disk import read_bounded, walk_files
+from engine.formats.saved_model_graph import first_refusal
 from engine.formats.saved_model_proto import DTYPES, parse_saved_model
 from engine.model_spec import TENSOR_SIGNATURE, ModelSpec, TensorSpec, TrustClass
 
 NAME = "saved_model"
 PB = "saved_model.pb"
+_TWINS = ("saved_model.pbtxt", "saved_model.cpb")
 EXPECTED = "a complete TensorFlow SavedModel folder"
 MAX_PB = 512 << 20
 _PARTS = ("variables", "assets", "assets.extra")
@@ -32,11 +35,16 @@ def recognise(path: Path) -> bool:
 def describe(path: Path, signature: str | None = None) -> ModelSpec:
     """Inputs and outputs of ``signature`` (default: ``serving_default``, else the first), and the names of all.
 
-    ``signatures[0]`` of the result is the one described. Raises ModelCorrupt, ModelUnreadable; KeyError where
-    ``signature`` is not in the model.
+    ``signatures[0]`` of the result is the one described. Raises ModelCorrupt, ModelRefused, ModelUnreadable; KeyError
+    where ``signature`` is not in the model.
     """
+    for twin in _TWINS:
+        if (path / twin).exists():
+            raise ModelRefused(f"{path.name} is refused: it holds {twin} beside {PB}, and so two graphs.")
     files = _files(path)
-    graph = _meta_graph(path, read_bounded(path / PB, MAX_PB))
+    message = _parsed(path, read_bounded(path / PB, MAX_PB))
+    _check_operations(path, message)
+    graph = next((g for g in message.meta_graphs if "serve" in g.meta_info_def.tags), message.meta_graphs[0])
     found = {entry.key: entry.value for entry in graph.signature_def if not entry.key.startswith(_INTERNAL)}
     names = sorted(found, key=lambda name: (name != "serving_default", name))
     if signature is not None:
@@ -83,17 +91,27 @@ def _files(path: Path) -> tuple[Path, ...]:
     return tuple(sorted(files))
 
 
-def _meta_graph(path: Path, data: bytes) -> Any:
+def _parsed(path: Path, data: bytes) -> Any:
     try:
         message = parse_saved_model(data)
     except ValueError as error:
         raise ModelCorrupt(f"{PB} in {path.name} is damaged: expected {EXPECTED}.", details=str(error)) from error
     if not message.meta_graphs:
         raise ModelCorrupt(f"{PB} in {path.name} is empty or cut off: expected {EXPECTED}.")
+    return message
+
+
+def _check_operations(path: Path, message: Any) -> None:
+    """Raise ModelRefused where any graph could do more than compute, ModelCorrupt where one is too large."""
+    folder = path / "assets"
+    assets = [f.relative_to(folder).as_posix() for f in walk_files(folder)] if folder.is_dir() else []
     for graph in message.meta_graphs:
-        if "serve" in graph.meta_info_def.tags:
-            return graph
-    return message.meta_graphs[0]
+        try:
+            refusal = first_refusal(graph, assets)
+        except ValueError as error:
+            raise ModelCorrupt(f"{PB} in {path.name} is damaged: expected {EXPECTED}.", details=str(error)) from error
+        if refusal is not None:
+            raise ModelRefused(f"{path.name} is refused: {refusal}.")
 
 
 def _tensors(entries: Any) -> tuple[TensorSpec, ...]:

@@ -1,8 +1,10 @@
-"""The few messages of TensorFlow's SavedModel that describe its signatures, built without TensorFlow.
+"""The few messages of TensorFlow's SavedModel that describe its signatures and operations, built without TensorFlow.
 
 Field numbers from tensorflow/core/protobuf/saved_model.proto (SavedModel), meta_graph.proto (MetaGraphDef,
-MetaInfoDef, SignatureDef, TensorInfo), tensorflow/core/framework/tensor_shape.proto (TensorShapeProto) and
-types.proto (DataType). Everything else in the file stays unparsed.
+MetaInfoDef, SignatureDef, TensorInfo, CollectionDef, AssetFileDef), saver.proto (SaverDef), saved_object_graph.proto
+(SavedObjectGraph), tensorflow/core/framework/graph.proto (GraphDef), node_def.proto (NodeDef), attr_value.proto
+(AttrValue, NameAttrList), function.proto (FunctionDefLibrary, FunctionDef), op_def.proto (OpDef), tensor_shape.proto
+(TensorShapeProto) and types.proto (DataType). Everything else in the file, its constants among it, stays unparsed.
 """
 
 from __future__ import annotations
@@ -48,9 +50,88 @@ _MESSAGES: dict[str, list[_Field]] = {
         ("tags", 4, _FIELD.TYPE_STRING, True, ""),
         ("tensorflow_version", 5, _FIELD.TYPE_STRING, False, ""),
     ],
+    "Function": [("name", 1, _FIELD.TYPE_STRING, False, "")],
+    "AttributeList": [("func", 9, _FIELD.TYPE_MESSAGE, True, "Function")],
+    "Attribute": [
+        ("list", 1, _FIELD.TYPE_MESSAGE, False, "AttributeList"),
+        ("s", 2, _FIELD.TYPE_BYTES, False, ""),
+        ("placeholder", 9, _FIELD.TYPE_STRING, False, ""),
+        ("func", 10, _FIELD.TYPE_MESSAGE, False, "Function"),
+    ],
+    "AttributeEntry": [
+        ("key", 1, _FIELD.TYPE_STRING, False, ""),
+        ("value", 2, _FIELD.TYPE_MESSAGE, False, "Attribute"),
+    ],
+    "Node": [
+        ("name", 1, _FIELD.TYPE_STRING, False, ""),
+        ("op", 2, _FIELD.TYPE_STRING, False, ""),
+        ("input", 3, _FIELD.TYPE_STRING, True, ""),
+        ("attr", 5, _FIELD.TYPE_MESSAGE, True, "AttributeEntry"),
+    ],
+    "Argument": [("name", 1, _FIELD.TYPE_STRING, False, "")],
+    "Operation": [
+        ("name", 1, _FIELD.TYPE_STRING, False, ""),
+        ("input_arg", 2, _FIELD.TYPE_MESSAGE, True, "Argument"),
+    ],
+    "FunctionDef": [
+        ("signature", 1, _FIELD.TYPE_MESSAGE, False, "Operation"),
+        ("node_def", 3, _FIELD.TYPE_MESSAGE, True, "Node"),
+    ],
+    "Library": [("function", 1, _FIELD.TYPE_MESSAGE, True, "FunctionDef")],
+    "Graph": [
+        ("node", 1, _FIELD.TYPE_MESSAGE, True, "Node"),
+        ("library", 2, _FIELD.TYPE_MESSAGE, False, "Library"),
+    ],
+    "Saver": [
+        ("filename_tensor_name", 1, _FIELD.TYPE_STRING, False, ""),
+        ("save_tensor_name", 2, _FIELD.TYPE_STRING, False, ""),
+        ("restore_op_name", 3, _FIELD.TYPE_STRING, False, ""),
+    ],
+    "NodeList": [("value", 1, _FIELD.TYPE_STRING, True, "")],
+    "Any": [("value", 2, _FIELD.TYPE_BYTES, False, "")],
+    "AnyList": [("value", 1, _FIELD.TYPE_MESSAGE, True, "Any")],
+    "Collection": [
+        ("node_list", 1, _FIELD.TYPE_MESSAGE, False, "NodeList"),
+        ("any_list", 5, _FIELD.TYPE_MESSAGE, False, "AnyList"),
+    ],
+    "CollectionEntry": [
+        ("key", 1, _FIELD.TYPE_STRING, False, ""),
+        ("value", 2, _FIELD.TYPE_MESSAGE, False, "Collection"),
+    ],
+    "AssetFile": [
+        ("tensor_info", 1, _FIELD.TYPE_MESSAGE, False, "TensorInfo"),
+        ("filename", 2, _FIELD.TYPE_STRING, False, ""),
+    ],
+    "Asset": [("asset_file_def_index", 1, _FIELD.TYPE_INT32, False, "")],
+    "Other": [],
+    "Object": [
+        ("asset", 5, _FIELD.TYPE_MESSAGE, False, "Asset"),
+        # The other kinds of the oneof: a later one would replace the asset.
+        ("user_object", 4, _FIELD.TYPE_MESSAGE, False, "Other"),
+        ("function", 6, _FIELD.TYPE_MESSAGE, False, "Other"),
+        ("variable", 7, _FIELD.TYPE_MESSAGE, False, "Other"),
+        ("bare_concrete_function", 8, _FIELD.TYPE_MESSAGE, False, "Other"),
+        ("constant", 9, _FIELD.TYPE_MESSAGE, False, "Other"),
+        ("resource", 10, _FIELD.TYPE_MESSAGE, False, "Other"),
+        ("captured_tensor", 12, _FIELD.TYPE_MESSAGE, False, "Other"),
+    ],
+    "ConcreteFunction": [("bound_inputs", 2, _FIELD.TYPE_INT32, True, "")],
+    "ConcreteFunctionEntry": [
+        ("key", 1, _FIELD.TYPE_STRING, False, ""),
+        ("value", 2, _FIELD.TYPE_MESSAGE, False, "ConcreteFunction"),
+    ],
+    "ObjectGraph": [
+        ("nodes", 1, _FIELD.TYPE_MESSAGE, True, "Object"),
+        ("concrete_functions", 2, _FIELD.TYPE_MESSAGE, True, "ConcreteFunctionEntry"),
+    ],
     "MetaGraph": [
         ("meta_info_def", 1, _FIELD.TYPE_MESSAGE, False, "MetaInfo"),
+        ("graph_def", 2, _FIELD.TYPE_MESSAGE, False, "Graph"),
+        ("saver_def", 3, _FIELD.TYPE_MESSAGE, False, "Saver"),
+        ("collection_def", 4, _FIELD.TYPE_MESSAGE, True, "CollectionEntry"),
         ("signature_def", 5, _FIELD.TYPE_MESSAGE, True, "SignatureEntry"),
+        ("asset_file_def", 6, _FIELD.TYPE_MESSAGE, True, "AssetFile"),
+        ("object_graph_def", 7, _FIELD.TYPE_MESSAGE, False, "ObjectGraph"),
     ],
     "SavedModel": [
         ("saved_model_schema_version", 1, _FIELD.TYPE_INT64, False, ""),
@@ -67,7 +148,12 @@ DTYPES = {
 
 
 @cache
-def _saved_model_class() -> Any:
+def _message_class(name: str) -> Any:
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+
+
+@cache
+def _pool() -> Any:
     file = descriptor_pb2.FileDescriptorProto(name="deskside/saved_model.proto", package=_PACKAGE, syntax="proto3")
     for message_name, fields in _MESSAGES.items():
         message = file.message_type.add(name=message_name)
@@ -78,12 +164,21 @@ def _saved_model_class() -> Any:
                 field.type_name = f".{_PACKAGE}.{holds}"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.SavedModel"))
+    return pool
 
 
 def parse_saved_model(data: bytes) -> Any:
     """The ``SavedModel`` message in ``data``. Raises ValueError where it is none."""
-    message = _saved_model_class()()
+    return _parse("SavedModel", data)
+
+
+def parse_asset_file(data: bytes) -> Any:
+    """The ``AssetFile`` message in ``data``, which TensorFlow 1 packs into a collection. Raises ValueError."""
+    return _parse("AssetFile", data)
+
+
+def _parse(name: str, data: bytes) -> Any:
+    message = _message_class(name)()
     try:
         message.ParseFromString(data)
     except DecodeError as error:

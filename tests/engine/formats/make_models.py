@@ -91,10 +91,20 @@ def keras_models(folder: Path) -> None:
 
 
 def saved_model_fields(folder: Path) -> None:
-    from tensorflow.core.framework import tensor_shape_pb2, types_pb2
-    from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+    from google.protobuf import any_pb2
+    from tensorflow.core.framework import (
+        attr_value_pb2,
+        function_pb2,
+        graph_pb2,
+        node_def_pb2,
+        op_def_pb2,
+        tensor_shape_pb2,
+        types_pb2,
+    )
+    from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2, saved_object_graph_pb2, saver_pb2
 
-    graph = meta_graph_pb2.MetaGraphDef
+    graph, collection, attribute = meta_graph_pb2.MetaGraphDef, meta_graph_pb2.CollectionDef, attr_value_pb2.AttrValue
+    objects = saved_object_graph_pb2
     messages = {
         "SavedModel": saved_model_pb2.SavedModel,
         "MetaGraph": graph,
@@ -103,6 +113,25 @@ def saved_model_fields(folder: Path) -> None:
         "TensorInfo": meta_graph_pb2.TensorInfo,
         "TensorShape": tensor_shape_pb2.TensorShapeProto,
         "Dim": tensor_shape_pb2.TensorShapeProto.Dim,
+        "Collection": collection,
+        "NodeList": collection.NodeList,
+        "AnyList": collection.AnyList,
+        "Any": any_pb2.Any,
+        "AssetFile": meta_graph_pb2.AssetFileDef,
+        "Saver": saver_pb2.SaverDef,
+        "Graph": graph_pb2.GraphDef,
+        "Library": function_pb2.FunctionDefLibrary,
+        "FunctionDef": function_pb2.FunctionDef,
+        "Operation": op_def_pb2.OpDef,
+        "Argument": op_def_pb2.OpDef.ArgDef,
+        "Node": node_def_pb2.NodeDef,
+        "Attribute": attribute,
+        "AttributeList": attribute.ListValue,
+        "Function": attr_value_pb2.NameAttrList,
+        "ObjectGraph": objects.SavedObjectGraph,
+        "ConcreteFunction": objects.SavedConcreteFunction,
+        "Asset": objects.SavedAsset,
+        "Object": objects.SavedObject,
     }
     fields = {name: {f.name: f.number for f in m.DESCRIPTOR.fields} for name, m in messages.items()}
     numbers = {number: name for name, number in types_pb2.DataType.items()}
