@@ -69,7 +69,7 @@ class Reading:
 
 
 class _Keys:
-    """A file's values with their checks. ``used`` collects where each was found."""
+    """A file's values with their checks. Each method raises NotUnderstood."""
 
     def __init__(self, table: dict[str, Any]) -> None:
         self._table = table
@@ -78,6 +78,9 @@ class _Keys:
         """The first of ``keys`` that the file has, else the class whose default holds."""
         stated = next((key for key in keys if self._table.get(key) is not None), None)
         return f"{FILE}: {stated or 'image_processor_type'}"
+
+    def value(self, key: str) -> Any:
+        return self._table.get(key)
 
     def flag(self, key: str, default: bool) -> bool:
         value = self._table.get(key)
@@ -200,12 +203,12 @@ def _convnext(kind: str, size: tuple[int, int], crop_pct: float) -> tuple[str, t
 
 
 def _filter(keys: _Keys, defaults: Defaults) -> str:
-    number = keys.number("resample", -1.0) if keys.source("resample").endswith(": resample") else -1.0
-    if number == -1.0:
+    number = keys.value("resample")
+    if number is None:
         return defaults.resample
-    if number not in _FILTERS:
+    if isinstance(number, bool) or not isinstance(number, int) or number not in _FILTERS:
         raise NotUnderstood("resample: expected a number from 0 to 5")
-    return _FILTERS[int(number)]
+    return _FILTERS[number]
 
 
 def _read_values(

@@ -119,7 +119,9 @@ def _fit(image: Image.Image, size: tuple[int, int] | None, how: Preprocessing) -
     """
     if how.crop == "square":
         side = min(image.size)
-        image = _cut(image, round((image.width - side) / 2), round((image.height - side) / 2), side, side)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        # Pillow rounds each edge by itself, to even: as in Lobe's code, halves make it a pixel wider.
+        image = image.crop((left, top, left + side, top + side))
     if size is None:
         return image
     height, width = size
