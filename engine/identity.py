@@ -28,7 +28,7 @@ def model_location(path: Path) -> Path:
     folder = hugging_face_folder(path)
     if folder is not None:
         return folder
-    resolved = path.expanduser().resolve()
+    resolved = _followed(path)
     if resolved.name in ("saved_model.pb", "saved_model.pbtxt"):
         return resolved.parent
     if not resolved.is_dir() or (resolved / "saved_model.pb").exists():
@@ -38,6 +38,15 @@ def model_location(path: Path) -> Path:
     except OSError:
         return resolved
     return models[0].resolve() if len(models) == 1 else resolved
+
+
+def _followed(path: Path) -> Path:
+    """``path`` with its links followed, or as it stands where they lead in a circle."""
+    absolute = path.expanduser().absolute()
+    try:
+        return absolute.resolve()
+    except (OSError, RuntimeError):
+        return absolute
 
 
 def is_hugging_face_folder(folder: Path) -> bool:
@@ -74,7 +83,7 @@ def base_id(path: Path) -> str:
         if suffix in MODEL_SUFFIXES or suffix in (".pb", ".pbtxt"):
             name = absolute.stem
         if name.lower() in _FOLDER_NAMES_IT:
-            name = absolute.resolve().parent.name
+            name = _followed(absolute).parent.name
     slug = re.sub(r"[^a-z0-9._-]", "-", name.lower()).lstrip("._-")[:_MAX]
     return slug or "model"
 
