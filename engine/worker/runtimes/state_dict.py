@@ -15,7 +15,7 @@ from engine.events import LoadStage
 from engine.model_spec import ModelSpec
 from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, ReportStage
 from engine.worker.runtimes.torch_setup import choose_device, failure_kind, import_torch, to_array, to_tensor
-from engine.worker.runtimes.torch_state import check_keys, chosen_dtype, read_state
+from engine.worker.runtimes.torch_state import check_keys, chosen_dtype, placed, read_state, widened
 from engine.worker.runtimes.torchscript import flatten
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ class StateDictRuntime:
 
         assert self._module is not None
         with torch.inference_mode():
-            given = {self._names.get(name, name): self._placed(to_tensor(array)) for name, array in inputs.items()}
+            tensors = {n: placed(to_tensor(array), self._torch_device, self._dtype) for n, array in inputs.items()}
+            given = {self._names.get(name, name): tensor for name, tensor in tensors.items()}
             if len(given) == 1 and not self._names.keys() & inputs.keys():
                 answer = self._module(*given.values())  # one array without a declared name is the one argument
             else:
@@ -78,10 +79,7 @@ class StateDictRuntime:
             flat = list(flatten("output", answer))
             if not isinstance(answer, dict) and len(self._output_names) == len(flat):
                 flat = [(name, value) for name, (_, value) in zip(self._output_names, flat, strict=True)]
-            return {name: to_array(value) for name, value in flat}
-
-    def _placed(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(self._torch_device, self._dtype if tensor.is_floating_point() else None)
+            return {name: to_array(widened(value, self._dtype)) for name, value in flat}
 
     def failure(self, error: Exception) -> FailureKind:
         return failure_kind(error, self._torch_device)

@@ -101,8 +101,21 @@ def check_keys(spec: ModelSpec, missing: Collection[str], unexpected: Collection
         )
 
 
+def placed(tensor: torch.Tensor, device: torch.device | None, dtype: torch.dtype | None) -> torch.Tensor:
+    """An input on the model's device; fractions in the model's precision, where one was chosen."""
+    return tensor.to(device, dtype if tensor.is_floating_point() else None)
+
+
+def widened(value: Any, dtype: torch.dtype | None) -> Any:
+    """An output in float32 where it is only computed in ``dtype``: callers see the types the model declares."""
+    import torch
+
+    halved = isinstance(value, torch.Tensor) and dtype is not None and value.dtype == dtype
+    return value.float() if halved and dtype != torch.float64 else value
+
+
 def chosen_dtype(spec: ModelSpec, device: torch.device) -> torch.dtype:
-    """float32, or the half precision that was asked for. Raises LoadFailed where the device cannot compute with it."""
+    """The precision that was asked for, float32 without a wish. Raises LoadFailed where the device does not have it."""
     import torch
 
     dtype: torch.dtype = getattr(torch, spec.precision or "float32")

@@ -13,6 +13,7 @@ from engine.events import LoadStage
 from engine.model_spec import ModelSpec
 from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, ReportStage
 from engine.worker.runtimes.torch_setup import choose_device, failure_kind, import_torch, to_array, to_tensor
+from engine.worker.runtimes.torch_state import chosen_dtype, placed, widened
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,7 @@ class TorchScriptRuntime:
     def __init__(self) -> None:
         self._module: torch.jit.ScriptModule | None = None
         self._torch_device: torch.device | None = None
+        self._dtype: torch.dtype | None = None
         self._order: tuple[str, ...] = ()
         self._output_names: tuple[str, ...] = ()
 
@@ -48,7 +50,9 @@ class TorchScriptRuntime:
         self._order = _argument_order(module, spec)
         self._output_names = tuple(tensor.name for tensor in spec.outputs)
         report(LoadStage.MOVING)
-        self._module = module.to(self._torch_device)
+        # Without a wish the module keeps the types it was saved with.
+        self._dtype = chosen_dtype(spec, self._torch_device) if spec.precision else None
+        self._module = module.to(device=self._torch_device, dtype=self._dtype)
         return LoadedSignature()
 
     def run(self, inputs: Mapping[str, NDArray[Any]], signature: str) -> Arrays:
@@ -57,7 +61,7 @@ class TorchScriptRuntime:
         assert self._module is not None
         order = self._order if set(self._order) == set(inputs) else tuple(inputs)
         with torch.inference_mode():
-            given = [to_tensor(inputs[name]).to(self._torch_device) for name in order]
+            given = [placed(to_tensor(inputs[name]), self._torch_device, self._dtype) for name in order]
             answer = self._module(*given)
             return self._named(answer)
 
@@ -65,8 +69,8 @@ class TorchScriptRuntime:
         flat = list(flatten("output", answer))
         declared = self._output_names
         if not isinstance(answer, dict) and len(declared) == len(flat):
-            return {name: to_array(value) for name, (_, value) in zip(declared, flat, strict=True)}
-        return {name: to_array(value) for name, value in flat}
+            flat = [(name, value) for name, (_, value) in zip(declared, flat, strict=True)]
+        return {name: to_array(widened(value, self._dtype)) for name, value in flat}
 
     def failure(self, error: Exception) -> FailureKind:
         return failure_kind(error, self._torch_device)

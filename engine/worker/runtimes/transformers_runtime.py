@@ -16,7 +16,7 @@ from engine.events import LoadStage
 from engine.model_spec import ModelSpec, TensorSpec
 from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, ReportStage
 from engine.worker.runtimes.torch_setup import choose_device, failure_kind, import_torch, to_array, to_tensor
-from engine.worker.runtimes.torch_state import check_keys, chosen_dtype, read_state
+from engine.worker.runtimes.torch_state import check_keys, chosen_dtype, placed, read_state, widened
 from engine.worker.runtimes.torchscript import flatten
 
 if TYPE_CHECKING:
@@ -61,13 +61,9 @@ class TransformersRuntime:
 
         assert self._model is not None
         with torch.inference_mode():
-            given = {name: self._placed(to_tensor(array)) for name, array in inputs.items()}
+            given = {n: placed(to_tensor(array), self._torch_device, self._dtype) for n, array in inputs.items()}
             answer = self._model(**given, return_dict=True)
-            return {name: to_array(value) for name, value in flatten("output", dict(answer))}
-
-    def _placed(self, tensor: torch.Tensor) -> torch.Tensor:
-        dtype = self._dtype if tensor.is_floating_point() else None
-        return tensor.to(self._torch_device, dtype)
+            return {name: to_array(widened(value, self._dtype)) for name, value in flatten("output", dict(answer))}
 
     def failure(self, error: Exception) -> FailureKind:
         return failure_kind(error, self._torch_device)
