@@ -10,6 +10,8 @@ MODEL_SUFFIXES = (
     ".keras", ".h5", ".hdf5", ".pt", ".pth", ".torchscript", ".pt2", ".tflite", ".onnx", ".safetensors",
 )  # fmt: skip
 """Suffixes of files that are a model by themselves."""
+BIOIMAGE_FILES = ("rdf.yaml", "bioimageio.yaml")
+"""Names of the description of a BioImage.IO package, which stands for its folder."""
 HUGGING_FACE_WEIGHTS = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
 )  # fmt: skip
@@ -29,9 +31,9 @@ def model_location(path: Path) -> Path:
     if folder is not None:
         return folder
     resolved = _followed(path)
-    if resolved.name in ("saved_model.pb", "saved_model.pbtxt"):
+    if resolved.name in ("saved_model.pb", "saved_model.pbtxt", *BIOIMAGE_FILES):
         return resolved.parent
-    if not resolved.is_dir() or (resolved / "saved_model.pb").exists():
+    if not resolved.is_dir() or any((resolved / name).exists() for name in ("saved_model.pb", *BIOIMAGE_FILES)):
         return resolved
     try:
         models = [p for p in resolved.iterdir() if p.suffix.lower() in MODEL_SUFFIXES and p.is_file()]

@@ -107,6 +107,8 @@ class ModelSpec:
     """``float32``, ``float16`` or ``bfloat16`` to compute in; "" is what the model itself has (PyTorch: float32)."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     postprocessing: Postprocessing = field(default_factory=Postprocessing)
+    steps: tuple[dict[str, Any], ...] = ()
+    """Processing that a package states for its tensors (``engine/formats/bioimage_steps.py``)."""
     files: tuple[Path, ...] = ()
     evidence: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
@@ -173,6 +175,7 @@ class ModelSpec:
             postprocessing=Postprocessing(
                 activation=str(post["activation"]), threshold=post["threshold"], iou=post["iou"]
             ),
+            steps=tuple(dict(step) for step in value["steps"]),
             files=tuple(Path(p) for p in value["files"]),
             evidence={str(k): str(v) for k, v in value["evidence"].items()},
             options=dict(value["options"]),
@@ -191,6 +194,8 @@ class ModelSpec:
             rows.append(("architecture", self.architecture, self.evidence.get("architecture", ASSUMED)))
         if self.precision:
             rows.append(("precision", self.precision, self.evidence.get("precision", ASSUMED)))
+        if self.steps:
+            rows.append(("steps", list(self.steps), self.evidence.get("steps", ASSUMED)))
         for section in ("preprocessing", "postprocessing"):
             value = getattr(self, section)
             for f in fields(value):

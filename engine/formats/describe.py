@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.errors import ModelCorrupt, ModelFormatUnknown, ModelUnreadable, SidecarInvalid
 from engine.formats import (
+    bioimage_io,
     guesses,
     hugging_face,
     keras,
@@ -26,7 +27,7 @@ from engine.formats import (
 )
 from engine.formats.disk import EXPECTED, NotRegular, entries, read_bounded, read_head, unreadable
 from engine.formats.sidecar import Sidecar, find_sidecar, read_sidecar
-from engine.identity import MODEL_SUFFIXES, hugging_face_folder
+from engine.identity import BIOIMAGE_FILES, MODEL_SUFFIXES, hugging_face_folder
 from engine.model_spec import ASSUMED, SIDECAR, ModelSpec
 from engine.settings import data_dir as default_data_dir
 
@@ -43,6 +44,7 @@ class Format:
 
 
 FORMATS = {
+    bioimage_io.NAME: Format(bioimage_io.recognise, bioimage_io.describe),
     hugging_face.NAME: Format(hugging_face.recognise, hugging_face.describe),
     saved_model.NAME: Format(saved_model.recognise, saved_model.describe),
     keras.NAME: Format(keras.recognise, keras.describe),
@@ -92,12 +94,12 @@ def locate(path: Path) -> tuple[Path, Path]:
     except (OSError, RuntimeError, ValueError) as error:
         raise unreadable(path, error if isinstance(error, OSError) else OSError(str(error))) from error
     if kind_is_folder:
-        if saved_model.recognise(resolved):
+        if bioimage_io.recognise(resolved) or saved_model.recognise(resolved):
             return resolved, resolved
         return _locate_in(resolved)
     if not kind_is_file:
         raise unreadable(path, NotRegular())
-    if resolved.name == saved_model.PB:
+    if resolved.name in (saved_model.PB, *BIOIMAGE_FILES):
         return resolved.parent, resolved.parent
     return (resolved.parent if _is_alone(resolved) else resolved), resolved
 
@@ -126,6 +128,8 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 def _is_alone(model_file: Path) -> bool:
+    if bioimage_io.description_in(model_file.parent) is not None:
+        return False  # the folder is the package, the file its weights alone
     try:
         return [c.resolve() for c in _candidates(model_file.parent)] == [model_file]
     except ModelUnreadable:

@@ -19,7 +19,7 @@ from engine.events import LoadStage
 from engine.model_spec import ASSUMED, SIDECAR, TENSOR_SIGNATURE, ModelSpec, TensorSpec
 from engine.worker.execution import Executor
 from engine.worker.inputs import InputReader
-from engine.worker.runtimes import create_runtime
+from engine.worker.runtimes import runtime_for
 from engine.worker.runtimes.base import FailureKind, LoadedSignature, Runtime
 from engine.worker.tasks import create_task
 from engine.worker.tasks.base import Task
@@ -76,7 +76,7 @@ def load_model(spec: ModelSpec, device: str, threads: int, max_batch_size: int, 
 
 
 def _load(spec: ModelSpec, device: str, threads: int, max_batch_size: int, send_stage: SendStage) -> LoadedModel:
-    runtime = create_runtime(spec.runtime)
+    runtime = runtime_for(spec)
     total = total_bytes(spec)
 
     def report(stage: LoadStage) -> None:

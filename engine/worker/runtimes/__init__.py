@@ -5,7 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 
 from engine.errors import LoadFailed
+from engine.model_spec import ModelSpec
 from engine.worker.runtimes.base import Runtime
+from engine.worker.runtimes.package import PackageRuntime
+
+PACKAGE = "bioimage_io"
+"""The format whose specs describe tensors of the package around the weights, not of the weights."""
 
 _RUNTIMES = {
     "keras": ("engine.worker.runtimes.keras", "KerasRuntime"),
@@ -19,6 +24,12 @@ _RUNTIMES = {
     "state_dict": ("engine.worker.runtimes.state_dict", "StateDictRuntime"),
     "fake": ("engine.worker.runtimes.fake", "FakeRuntime"),
 }
+
+
+def runtime_for(spec: ModelSpec) -> Runtime:
+    """The runtime of a model, inside a package's own where it comes in one. Raises LoadFailed."""
+    runtime = create_runtime(spec.runtime)
+    return PackageRuntime(runtime) if spec.format == PACKAGE else runtime
 
 
 def create_runtime(name: str) -> Runtime:
