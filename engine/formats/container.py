@@ -91,12 +91,14 @@ class _Window(io.RawIOBase):
 class ZipContainer:
     """An opened and checked container. Use as a context manager.
 
-    Raises ModelCorrupt naming ``path`` and ``expected`` (what the file should have been), ModelUnreadable.
+    ``appended``: the container follows other bytes, as that of a ``.tflite`` file does. Raises ModelCorrupt naming
+    ``path`` and ``expected`` (what the file should have been), ModelUnreadable.
     """
 
-    def __init__(self, path: Path, expected: str, part: _Window | None = None) -> None:
+    def __init__(self, path: Path, expected: str, part: _Window | None = None, *, appended: bool = False) -> None:
         self.path = path
         self._expected = expected
+        self._appended = appended
         self._handle: BinaryIO | _Window
         try:
             self._handle = open_regular(path) if part is None else part
@@ -215,10 +217,12 @@ class ZipContainer:
             raise self.corrupt(f"{info.filename} in it states two different sizes")
 
     def _check_ranges(self, infos: list[zipfile.ZipInfo]) -> None:
-        """Entries lie one after the other, from the first byte to the central directory, headers included."""
+        """Entries lie one after the other, from the first byte (of what is not ``appended``) to the central directory,
+        headers included."""
         end = 0
         for info in sorted(infos, key=lambda entry: entry.header_offset):
-            if info.header_offset < end or (end == 0 and info.header_offset != 0):
+            starts_late = end == 0 and info.header_offset != 0 and not self._appended
+            if info.header_offset < end or starts_late:
                 raise self.corrupt("entries in it overlap")
             self._handle.seek(info.header_offset)
             raw = self._handle.read(_LOCAL.size)

@@ -19,6 +19,7 @@ from engine.formats import (
     hugging_face,
     keras,
     keras_h5,
+    litert,
     onnx_model,
     saved_model,
     state_dict,
@@ -49,6 +50,7 @@ FORMATS = {
     saved_model.NAME: Format(saved_model.recognise, saved_model.describe),
     keras.NAME: Format(keras.recognise, keras.describe),
     keras_h5.NAME: Format(keras_h5.recognise, keras_h5.describe),
+    litert.NAME: Format(litert.recognise, litert.describe),
     onnx_model.NAME: Format(onnx_model.recognise, onnx_model.describe),
     state_dict.NAME: Format(state_dict.recognise, state_dict.describe),
     torch_export.NAME: Format(torch_export.recognise, torch_export.describe),
@@ -144,21 +146,7 @@ def _described(model_file: Path) -> ModelSpec:
     for known in FORMATS.values():
         if known.recognise(model_file):
             return known.describe(model_file)
-    not_yet = _known_but_not_opened(model_file, head)
-    if not_yet:
-        raise ModelFormatUnknown(
-            f"{model_file.name} is {not_yet}, a format that is not opened yet: expected {EXPECTED}."
-        )
     raise ModelFormatUnknown(f"{model_file.name} is not a model that can be opened: expected {EXPECTED}.")
-
-
-def _known_but_not_opened(path: Path, head: bytes) -> str:
-    """The name of a format that is known, by its first bytes or, where it has no mark, its suffix."""
-    suffix = path.suffix.lower()
-    if head[4:8] == b"TFL3" or suffix == ".tflite":
-        return "a TensorFlow Lite file"
-    named = {".safetensors": "a safetensors file"}
-    return named.get(suffix, "")
 
 
 def _with_sidecar(spec: ModelSpec, sidecar: Sidecar) -> ModelSpec:
@@ -173,7 +161,8 @@ def _with_sidecar(spec: ModelSpec, sidecar: Sidecar) -> ModelSpec:
         if unknown:
             there = ", ".join(spec.signatures) or "none"
             raise SidecarInvalid(f"{file}: signatures: {unknown[0]!r} is not in the model; there are: {there}.")
-        chosen = saved_model.describe(spec.model_file, signatures[0])
+        describe = litert.describe if spec.format == litert.NAME else saved_model.describe
+        chosen = describe(spec.model_file, signatures[0])
         spec = replace(spec, inputs=chosen.inputs, outputs=chosen.outputs)
     spec = replace(
         spec,

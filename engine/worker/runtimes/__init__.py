@@ -16,6 +16,7 @@ _RUNTIMES = {
     "keras": ("engine.worker.runtimes.keras", "KerasRuntime"),
     "keras_legacy": ("engine.worker.runtimes.keras_legacy", "KerasLegacyRuntime"),
     "saved_model": ("engine.worker.runtimes.saved_model", "SavedModelRuntime"),
+    "litert": ("engine.worker.runtimes.litert", "LiteRtRuntime"),
     "onnxruntime": ("engine.worker.runtimes.onnx_runtime", "OnnxRuntime"),
     "torch_export": ("engine.worker.runtimes.torch_export", "TorchExportRuntime"),
     "aot_inductor": ("engine.worker.runtimes.aot_inductor", "AotInductorRuntime"),

@@ -49,7 +49,7 @@ class SavedModelRuntime:
             tuple(_spec_of(n, t, spec.inputs) for n, t in sorted(self._inputs.items())),
             tuple(_spec_of(n, t, spec.outputs) for n, t in sorted(outputs.items())),
             name,
-            tuple(signatures),
+            (name, *(other for other in signatures if other != name)),
         )
 
     def run(self, inputs: Mapping[str, NDArray[Any]], signature: str) -> Arrays:
@@ -82,8 +82,8 @@ def _read(tf: ModuleType, spec: ModelSpec) -> Any:
 
 
 def _choose_signature(signatures: Mapping[str, Any], spec: ModelSpec) -> str:
-    """The one signature the spec names, else ``serving_default``, else the only one. Raises LoadFailed."""
-    if len(spec.signatures) == 1 and spec.signatures[0] in signatures:
+    """The signature the spec puts first, else ``serving_default``, else the only one. Raises LoadFailed."""
+    if spec.signatures and spec.signatures[0] in signatures:
         return spec.signatures[0]
     if DEFAULT_SIGNATURE in signatures:
         return DEFAULT_SIGNATURE

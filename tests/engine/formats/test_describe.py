@@ -255,7 +255,6 @@ def test_describing_imports_no_framework(models: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "name", "words"),
     [
-        (b"\x1c\0\0\0TFL3" + bytes(100), "model.tflite", "a TensorFlow Lite file"),
         (b"just text", "notes.txt", "is not a model that can be opened"),
         (b"\x89PNG\r\n\x1a\n", "photo.png", "is not a model that can be opened"),
     ],
