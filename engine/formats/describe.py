@@ -108,8 +108,10 @@ def locate(path: Path) -> tuple[Path, Path]:
 
 def _locate_in(folder: Path) -> tuple[Path, Path]:
     candidates = _candidates(folder)
-    if not candidates and hugging_face.names_a_model(folder / hugging_face.CONFIG):
-        return folder, folder
+    if all(c.name in hugging_face.OTHER_WEIGHTS for c in candidates) and hugging_face.names_a_model(
+        folder / hugging_face.CONFIG
+    ):
+        return folder, folder  # the format says which weights are missing
     if not candidates:
         raise ModelFormatUnknown(f"The folder {folder.name} holds no model: expected {EXPECTED}.")
     if len(candidates) > 1:

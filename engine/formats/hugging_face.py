@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ _BESIDE = (
     "generation_config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "merges.txt", *TOKENIZERS,
 )  # fmt: skip
-_OTHER_WEIGHTS = {"tf_model.h5": "TensorFlow", "flax_model.msgpack": "Flax", "adapter_model.safetensors": "an adapter"}
+OTHER_WEIGHTS = {"tf_model.h5": "TensorFlow", "flax_model.msgpack": "Flax", "adapter_model.safetensors": "an adapter"}
 _CLASS = re.compile(r"[A-Z][A-Za-z0-9_]{2,99}", re.ASCII)
 
 
@@ -155,7 +156,7 @@ def _weights(folder: Path) -> tuple[Path, ...]:
         _check_weights(file)
         return (file,)
     other = next(
-        (f"only those of {what} ({name})" for name, what in _OTHER_WEIGHTS.items() if (folder / name).is_file()), ""
+        (f"only those of {what} ({name})" for name, what in OTHER_WEIGHTS.items() if (folder / name).is_file()), ""
     )
     raise ModelCorrupt(
         f"{folder.name} has a {CONFIG} but no weights{', ' + other if other else ''}: expected model.safetensors or "
@@ -163,11 +164,12 @@ def _weights(folder: Path) -> tuple[Path, ...]:
     )
 
 
-def _check_weights(file: Path) -> dict[str, Any]:
+def _check_weights(file: Path) -> Collection[str] | None:
+    """The names of the tensors in it, None where only its framework can tell them."""
     if file.suffix == ".safetensors":
-        return dict(read_tensors(file))
+        return read_tensors(file).keys()
     check_torch_weights(file)
-    return {}
+    return None
 
 
 def _shards(folder: Path, index: Path) -> list[Path]:
@@ -186,7 +188,9 @@ def _shards(folder: Path, index: Path) -> list[Path]:
         if not file.is_file():
             raise ModelCorrupt(f"{folder.name} lacks {name}, one of the {len(names)} files of its weights.")
         held = _check_weights(file)
-        lost = next((key for key, where in table.items() if where == name and held and key not in held), None)
+        lost = next(
+            (key for key, where in table.items() if where == name and held is not None and key not in held), None
+        )
         if lost is not None:
             raise ModelCorrupt(f"{name} in {folder.name} lacks {lost[:80]!r}, which {index.name} says it holds.")
         files.append(file)
