@@ -74,7 +74,9 @@ def test_make_help_lists_every_target() -> None:
     documented = re.findall(r"^([a-z][a-z-]*):.*## ", text, re.MULTILINE)
     assert documented == phony.group(1).split()
     if shutil.which("make"):
-        helped = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        helped = subprocess.run(
+            ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
         assert [line.split()[1] for line in helped.splitlines()] == documented
 
 
