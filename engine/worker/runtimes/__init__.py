@@ -29,8 +29,22 @@ _RUNTIMES = {
 
 def runtime_for(spec: ModelSpec) -> Runtime:
     """The runtime of a model, inside a package's own where it comes in one. Raises LoadFailed."""
+    check_precision(spec)
     runtime = create_runtime(spec.runtime)
     return PackageRuntime(runtime) if spec.format == PACKAGE else runtime
+
+
+_WITH_PRECISION = frozenset({"transformers", "state_dict", "torchscript", "fake"})
+"""Those that compute in another precision than the file's when they are asked to."""
+
+
+def check_precision(spec: ModelSpec) -> None:
+    """Raises LoadFailed where a precision was asked for that the model's runtime cannot choose."""
+    if spec.precision and spec.runtime not in _WITH_PRECISION:
+        raise LoadFailed(
+            f"{spec.path.name} computes in the precision it was saved with: {spec.precision} cannot be chosen for "
+            f"{spec.runtime}."
+        )
 
 
 def create_runtime(name: str) -> Runtime:
