@@ -70,13 +70,12 @@ class TransformersRuntime:
 
 
 def _import_transformers() -> ModuleType:
-    # Before the import, where they are read: nothing is ever fetched, and standard error is for what went wrong.
+    # Before the import, where they are read: nothing is ever fetched.
     os.environ.update(
         HF_HUB_OFFLINE="1",
         TRANSFORMERS_OFFLINE="1",
         HF_HUB_DISABLE_TELEMETRY="1",
         HF_HUB_DISABLE_PROGRESS_BARS="1",
-        TRANSFORMERS_VERBOSITY="error",
     )
     try:
         import transformers
@@ -86,6 +85,7 @@ def _import_transformers() -> ModuleType:
         raise FrameworkMissing(
             "transformers is not installed for this Python. Install it with: pip install transformers"
         ) from error
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the library has no types
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the library has no types
     module: ModuleType = transformers
     return module
