@@ -15,6 +15,7 @@ from typing import Any
 from engine.errors import ModelCorrupt, ModelFormatUnknown, ModelUnreadable, SidecarInvalid
 from engine.formats import (
     bioimage_io,
+    exports,
     guesses,
     hugging_face,
     keras,
@@ -75,7 +76,7 @@ def _describe(path: Path, data_dir: Path) -> ModelSpec:
     whole, model_file = locate(path)
     sidecar_path = find_sidecar(whole, model_file, data_dir)
     sidecar = read_sidecar(sidecar_path) if sidecar_path is not None else None
-    spec = replace(_described(model_file), path=whole)
+    spec = exports.with_export(replace(_described(model_file), path=whole))
     if sidecar is not None:
         spec = _with_sidecar(spec, sidecar)
     spec = _with_labels_file(state_dict.with_architecture(spec))

@@ -3,22 +3,17 @@ the group ``model_weights``.
 
 Format: keras/src/legacy/saving/legacy_h5_format.py, in Keras 2 tf_keras/src/saving/legacy/hdf5_format.py. Class
 *program*: nothing in such a file says what its layers may be made of, and a Lambda layer holds Python code.
-
-Teachable Machine exports ``keras_model.h5`` with ``labels.txt`` beside it, a line ``0 name`` for each class; the code
-it publishes with them prepares a picture with ``ImageOps.fit(image, (224, 224), LANCZOS)`` and ``x / 127.5 - 1``.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.errors import ModelCorrupt, ModelFormatUnknown, ModelRefused
 from engine.formats import hdf5
-from engine.formats.disk import EXPECTED, open_regular, read_bounded, read_head
-from engine.formats.guesses import picture_of
+from engine.formats.disk import EXPECTED, open_regular, read_head
 from engine.formats.keras_config import MAX_CONFIG, WrittenBy, parse_config, spec_of_config
 from engine.formats.keras_objects import code_layer
 from engine.model_spec import ModelSpec, TrustClass
@@ -26,12 +21,8 @@ from engine.model_spec import ModelSpec, TrustClass
 NAME = "keras_h5"
 COMPLETE = "a complete .h5 file as keras.Model.save writes it"
 SUFFIXES = (".h5", ".hdf5")
-TEACHABLE_MACHINE_FILE = "keras_model.h5"
-TEACHABLE_MACHINE_SIZE = (224, 224)
 _CONFIG = "model_config"
 _WEIGHTS = "model_weights"
-_NUMBERED = re.compile(rb"0 \S[^\n]*(?:\n\d+ \S[^\n]*)*\s*")
-_MAX_LABELS = 4 << 20
 
 
 def recognise(path: Path) -> bool:
@@ -63,7 +54,7 @@ def describe(path: Path) -> ModelSpec:
     spec = spec_of_config(path, NAME, config, f"{path.name}: {_CONFIG}", written_by, TrustClass.PROGRAM)
     code = code_layer(config)
     why = f"{path.name}: {_CONFIG} " + (f"{code} holds Python code" if code else "may name any layer")
-    return _as_teachable_machine(replace(spec, evidence=spec.evidence | {"trust_class": why}))
+    return replace(spec, evidence=spec.evidence | {"trust_class": why})
 
 
 def _without_config(path: Path, file: Any) -> ModelRefused | ModelFormatUnknown:
@@ -78,20 +69,3 @@ def _without_config(path: Path, file: Any) -> ModelRefused | ModelFormatUnknown:
             "which model.save (not model.save_weights) writes."
         )
     return ModelFormatUnknown(f"{path.name} is an HDF5 file, but no Keras model: expected {EXPECTED}.")
-
-
-def _as_teachable_machine(spec: ModelSpec) -> ModelSpec:
-    """``spec`` with the preprocessing of Teachable Machine's published code, where the files lie as it exports them."""
-    labels = spec.model_file.with_name("labels.txt")
-    picture = picture_of(spec.inputs[0]) if len(spec.inputs) == 1 else None
-    if spec.model_file.name != TEACHABLE_MACHINE_FILE or picture is None or not labels.is_file():
-        return spec
-    if picture.get("size") != TEACHABLE_MACHINE_SIZE or "preprocessing.scaling" in spec.evidence:
-        return spec
-    lines = read_bounded(labels, _MAX_LABELS).replace(b"\r\n", b"\n")
-    if _NUMBERED.fullmatch(lines) is None:
-        return spec
-    source = f"labels.txt beside {TEACHABLE_MACHINE_FILE}: Teachable Machine export"
-    stated: dict[str, Any] = {"resize": "fit", "resample": "lanczos", "scaling": "-1..1", "channel_order": "rgb"}
-    evidence = {f"preprocessing.{key}": source for key in stated}
-    return replace(spec, preprocessing=replace(spec.preprocessing, **stated), evidence=spec.evidence | evidence)

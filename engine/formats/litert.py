@@ -52,7 +52,6 @@ DTYPES = {
 }  # fmt: skip
 """TensorType -> NumPy's name. Resources, variants and packed 4-bit numbers cannot be fed from outside."""
 QUANTISED = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-32768, 32767)}
-_TEACHABLE_MACHINE_FILE = "model_unquant.tflite"
 _SCALINGS = {(127.5, 127.5): "-1..1", (0.0, 255.0): "0..1", (0.0, 1.0): "0..255"}
 
 
@@ -154,9 +153,6 @@ def _with_picture(spec: ModelSpec, signature: _Signature, metadata: Metadata | N
         named = _SCALINGS.get((mean[0], std[0])) if len(set(mean)) == len(set(std)) == 1 else None
         stated |= {"scaling": named} if named else {"scaling": "0..255", "mean": mean, "std": std}
         sources |= dict.fromkeys({"scaling", "mean", "std"} & set(stated), f"{key} NormalizationOptions")
-    elif _is_teachable_machine(spec, picture):
-        stated["scaling"] = "-1..1"
-        sources["scaling"] = f"labels.txt beside {_TEACHABLE_MACHINE_FILE}: Teachable Machine export"
     evidence = spec.evidence | {f"preprocessing.{name}": source for name, source in sources.items()}
     spec = replace(spec, preprocessing=replace(Preprocessing(), **stated), evidence=evidence)
     return _with_real_scores(spec, signature)
@@ -176,15 +172,6 @@ def _with_real_scores(spec: ModelSpec, signature: _Signature) -> ModelSpec:
         evidence["outputs"] = f"{TENSOR_SIGNATURE}: scale {output.scale:.6g}, zero point {output.zero}"
     evidence["task"] = TENSOR_SIGNATURE
     return replace(spec, task="image-classification", evidence=evidence)
-
-
-def _is_teachable_machine(spec: ModelSpec, picture: dict[str, Any]) -> bool:
-    file = spec.model_file
-    return (
-        file.name == _TEACHABLE_MACHINE_FILE
-        and picture.get("size") == (224, 224)
-        and file.with_name("labels.txt").is_file()
-    )
 
 
 def _with_labels(spec: ModelSpec, metadata: Metadata | None) -> ModelSpec:
