@@ -89,14 +89,14 @@ class _Reader:
 
     def read(self) -> OnnxFacts:
         facts, known = self._facts, FIELDS["ModelProto"]
-        graph: Field | None = None
+        graphs: list[Field] = []
         for part in self._wire.fields():
             if part.number == known["ir_version"]:
                 facts.ir_version = part.value
             elif part.number == known["producer_name"]:
                 facts.producer = self._wire.text(part, MAX_NAME)
             elif part.number == known["graph"]:
-                graph = part
+                graphs.append(part)
             elif part.number == known["opset_import"]:
                 domain, version = self._opset(part)
                 facts.opsets[domain] = version
@@ -105,21 +105,22 @@ class _Reader:
                 facts.metadata[key] = value
             elif part.number == known["functions"]:
                 self._function(part)
-        if graph is None or graph.kind != LENGTH or not facts.ir_version:
+        if not graphs or any(graph.kind != LENGTH for graph in graphs) or not facts.ir_version:
             raise OnnxDamaged("it holds no graph")
         if not facts.opsets:
             # Writers put the operator sets behind the graph: a file that ends before them was cut off.
             raise OnnxDamaged("it is cut off behind its graph")
-        self._main_graph(graph)
+        self._main_graph(graphs)
         facts.operations -= self._functions
         return facts
 
-    def _main_graph(self, graph: Field) -> None:
+    def _main_graph(self, graphs: list[Field]) -> None:
+        """The model's graph. Protobuf merges a message that is written in several pieces, and so does who runs it."""
         known = FIELDS["GraphProto"]
         inputs: list[Field] = []
         outputs: list[Field] = []
         initialised: set[str] = set()
-        for part in self._wire.fields(graph.start, graph.end):
+        for part in (part for graph in graphs for part in self._wire.fields(graph.start, graph.end)):
             if part.number == known["input"]:
                 inputs.append(part)
             elif part.number == known["output"]:

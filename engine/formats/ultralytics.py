@@ -118,7 +118,7 @@ def with_config(spec: ModelSpec, config: UltralyticsConfig, where: str) -> Model
     """
     evidence: dict[str, str] = {}
     widths = [t.shape[1] for t in spec.outputs if len(t.shape) == 2 and t.shape[1] > 0]
-    if config.labels and config.task == "classify" and widths and len(config.labels) not in widths:
+    if config.labels and widths and len(config.labels) not in widths:
         evidence["labels"] = f"{ASSUMED} ({where} has {len(config.labels)} names, the model {widths[0]} classes)"
     elif config.labels:
         spec, evidence["labels"] = replace(spec, labels=config.labels), f"{where} names"
