@@ -228,7 +228,7 @@ def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
         ({"model-2-of-2__safetensors": safetensors({}, b"")}, "lacks 'b', which model.safetensors.index.json says"),
         ({"model-2-of-2__safetensors": b"x"}, "model-2-of-2.safetensors cannot be opened, it is cut off"),
         (
-            {"model__safetensors__index__json": {"weight_map": {"w": "../../etc/passwd"}}},
+            {"model__safetensors__index__json": {"weight_map": {"w": "../other/model.safetensors"}}},
             "which is no file of weights in it",
         ),
         ({"model__safetensors__index__json": {"weight_map": {"w": "/dev/zero"}}}, "which is no file of weights in it"),
@@ -236,6 +236,7 @@ def test_shards_are_read_by_their_index(tmp_path: Path) -> None:
     ],
 )
 def test_shards_that_are_not_there(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    folder_of(tmp_path / "other")  # a real file outside, which an index must not reach
     assert sentence in refusal(folder_of(tmp_path / "zoo", **shards(**changes)))
 
 
