@@ -53,8 +53,8 @@ FORMATS = {
     keras_h5.NAME: Format(keras_h5.recognise, keras_h5.describe),
     litert.NAME: Format(litert.recognise, litert.describe),
     onnx_model.NAME: Format(onnx_model.recognise, onnx_model.describe),
-    state_dict.NAME: Format(state_dict.recognise, state_dict.describe),
     torch_export.NAME: Format(torch_export.recognise, torch_export.describe),
+    state_dict.NAME: Format(state_dict.recognise, state_dict.describe),
     torch_files.NAME: Format(torch_files.recognise, torch_files.describe),
 }
 """In the order they are tried."""

@@ -16,6 +16,7 @@ from engine.formats.container import LOCAL_HEADER, ZipContainer
 from engine.formats.disk import read_head
 from engine.formats.keras_config import MAX_CONFIG, WrittenBy, parse_config, spec_of_config
 from engine.formats.keras_objects import first_refusal
+from engine.identity import MODEL_SUFFIXES
 from engine.model_spec import ModelSpec, TrustClass
 
 NAME = "keras"
@@ -31,6 +32,8 @@ def recognise(path: Path) -> bool:
         return path.suffix.lower() == ".keras"
     if path.suffix.lower() == ".keras":
         return True
+    if path.suffix.lower() in MODEL_SUFFIXES:
+        return False  # another format's file that is cut off is that format's to name
     with ZipContainer(path, EXPECTED) as container:
         return "config.json" in container.names and "metadata.json" in container.names
 

@@ -17,7 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ModelFormatUnknown, ModelRefused
+from engine.errors import ModelCorrupt, ModelFormatUnknown, ModelRefused
 from engine.formats.container import LOCAL_HEADER, ZipContainer
 from engine.formats.disk import EXPECTED, read_head
 from engine.formats.pickles import pickled_globals, rebuilds_tensors
@@ -49,8 +49,13 @@ def recognise(path: Path) -> bool:
     named = path.suffix.lower() == ".pt2"
     if not path.is_file() or read_head(path, 4) != LOCAL_HEADER:
         return named
-    with ZipContainer(path, PROGRAM) as container:
-        names = container.names
+    try:
+        with ZipContainer(path, PROGRAM) as container:
+            names = container.names
+    except ModelCorrupt:
+        if named:
+            raise
+        return False  # a damaged zip of another name is for that name's format to tell
     if _LEGACY in names or any(name.endswith("/archive_format") for name in names):
         return True
     return named and not any(name.endswith("/constants.pkl") for name in names)

@@ -152,6 +152,8 @@ def torch_models(folder: Path) -> None:
     net = Net()
     script = torch.jit.trace(net, torch.zeros(1, 4))
     torch.jit.save(script, str(folder / "script.pt"), _extra_files={"notes.txt": "x"})
+    free = {0: torch.export.Dim("rows", min=1, max=64)}
+    torch.export.save(torch.export.export(net, (torch.zeros(2, 4),), dynamic_shapes=(free,)), folder / "program.pt2")
     torch.save(net.state_dict(), folder / "weights.pt")
     torch.save({"epoch": 3, "model": net.state_dict(), "best": 0.5}, folder / "checkpoint.pth")
     torch.save(torch.nn.Sequential(torch.nn.Linear(4, 2)), folder / "whole.pt")
