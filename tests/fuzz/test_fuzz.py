@@ -1,8 +1,8 @@
 """Changed files through the real inspector: each costs one error or is described, and never costs the program.
 
 120 files in ``make test``, the same ones every time; 2,000 in ``make test-all``, others every time, and
-``DESKSIDE_FUZZ`` of them where it is set. What hypothesis
-finds becomes a case in :mod:`tests.fuzz.test_findings`.
+as many as ``DESKSIDE_FUZZ`` says where it is set. What hypothesis finds becomes a case of
+:mod:`tests.trust.test_model_files`.
 """
 
 from __future__ import annotations
