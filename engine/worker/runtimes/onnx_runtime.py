@@ -29,6 +29,7 @@ _MEMORY_MARKS = (
     "Failed to allocate memory", "bad allocation", "bad_alloc", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
 )  # fmt: skip
 _LOST_MARKS = ("CUDA failure", "CUDNN failure", "CUBLAS failure")
+_UNKNOWN_OPERATIONS = ("No Op registered for", "is not a registered function/op")
 _ERRORS_ONLY = 3
 
 
@@ -120,6 +121,8 @@ def _open(ort: ModuleType, spec: ModelSpec, options: Any, providers: list[Any]) 
     except (state.InvalidProtobuf, state.NoSuchFile, state.NoModel) as error:
         raise ModelCorrupt(f"{name} is damaged or is no ONNX file.") from error
     except state.InvalidGraph as error:
+        if any(mark in str(error) for mark in _UNKNOWN_OPERATIONS):
+            raise LoadFailed(f"{name} uses an operation that this ONNX Runtime does not have.") from error
         raise ModelCorrupt(f"The graph in {name} is damaged or does not fit together.") from error
     except state.NotImplemented as error:
         raise LoadFailed(f"{name} uses an operation that this ONNX Runtime does not have.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -124,6 +125,8 @@ def _read(spec: ModelSpec) -> Any:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="This version of file is deprecated")
             return torch.export.load(str(spec.model_file))
+    except zipfile.BadZipFile as error:
+        raise ModelCorrupt(f"{name} is damaged or is no torch.export program.") from error
     except (RuntimeError, ValueError, AssertionError, KeyError, OSError) as error:
         text = str(error)
         if "schema" in text or "version" in text:

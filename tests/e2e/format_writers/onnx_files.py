@@ -151,3 +151,42 @@ def several_inputs_and_text(folder: Path) -> Written:
         spec={"task": "raw-tensors", "trust_class": "data"},
         evidence={"inputs": "graph.input"},
     )
+
+
+@case(
+    "onnx-scikit-learn", writer="onnx", source="ONNX through ONNX Runtime, scores as maps (scikit-learn's converters)"
+)
+def scores_as_maps(folder: Path) -> Written:
+    """The layout of skl2onnx: a label, and a sequence of one map of scores per row, which becomes a matrix."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    labels = ["b", "a", "c"]
+    scores = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("Softmax", ["x"], ["p"], axis=1),
+            helper.make_node("ArgMax", ["p"], ["output_label"], axis=1, keepdims=0),
+            helper.make_node("ZipMap", ["p"], ["output_probability"], domain="ai.onnx.ml", classlabels_strings=labels),
+        ],
+        "classifier",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 3])],
+        [
+            helper.make_tensor_value_info("output_label", TensorProto.INT64, [None]),
+            helper.make_value_info("output_probability", scores),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "rows.onnx")
+    x = np.array([[0.5, 2, 1], [3, 0, 0.25]], np.float32)
+    np.save(folder / "ask.npy", x)
+    theirs = answers(folder / "rows.onnx", {"x": x})
+    matrix = [[row[label] for label in sorted(labels)] for row in theirs["output_probability"]]
+    outputs = {"output_label": theirs["output_label"].tolist(), "output_probability": matrix}
+    return Written(
+        "rows.onnx",
+        [Ask("ask.npy", "application/x-npy", outputs=outputs)],
+        spec={"outputs": [{"name": "output_label", "dtype": "int64", "shape": [-1]}], "trust_class": "data"},
+    )
