@@ -1,4 +1,5 @@
-"""The native JSON bodies: ``{"image": base64}``, ``{"rows": [{…}]}`` and ``{"inputs": {name: nested list}}``.
+"""The native JSON bodies: ``{"image": base64}``, ``{"text": …}``, ``{"rows": [{…}]}`` and
+``{"inputs": {name: nested list}}``.
 
 Bounds (they hold before anything is converted): nesting of 100, two million values outside tensors, four million lists
 and objects in all. NaN and Infinity are not JSON (RFC 8259 §6) and refused.
@@ -12,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from engine.errors import Malformed, UnsupportedMediaType, UnusableInput
+from engine.errors import Malformed, UnusableInput
 
 MAX_DEPTH = 100
 MAX_ELEMENTS = 2_000_000
@@ -25,6 +26,13 @@ class ImageBytes:
     """An encoded picture."""
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One text."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,7 @@ class NestedTensors:
     values: dict[str, Any]
 
 
-JsonInput = ImageBytes | Rows | NestedTensors
+JsonInput = ImageBytes | Text | Rows | NestedTensors
 
 
 def parse_json(data: bytes | bytearray | memoryview) -> Any:
@@ -58,18 +66,20 @@ def parse_json(data: bytes | bytearray | memoryview) -> Any:
 
 
 def parse_input(data: bytes | bytearray | memoryview) -> JsonInput:
-    """A native JSON body. Raises Malformed for other shapes, UnsupportedMediaType for ``{"text"}``."""
+    """A native JSON body. Raises Malformed for other shapes."""
     body = parse_json(data)
     if not isinstance(body, dict):
-        raise Malformed('The JSON body must be an object with "image", "rows" or "inputs".')
+        raise Malformed('The JSON body must be an object with "image", "text", "rows" or "inputs".')
     forms = [key for key in body if key in _FORMS]
     if len(forms) != 1 or len(body) != 1:
         surplus = next((key for key in body if key not in _FORMS), None)
         what = f"it has {surplus!r}" if surplus is not None else f"it has {len(forms)} of them"
-        raise Malformed(f'The JSON body must have exactly one of "image", "rows" and "inputs"; {what}.')
+        raise Malformed(f'The JSON body must have exactly one of "image", "text", "rows" and "inputs"; {what}.')
     form, value = forms[0], body[forms[0]]
     if form == "text":
-        raise UnsupportedMediaType("This model does not take text.")
+        if not isinstance(value, str):
+            raise Malformed('"text" must be a text.')
+        return Text(value)
     if form == "image":
         return ImageBytes(decode_base64(value))
     if form == "rows":

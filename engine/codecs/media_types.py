@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 CSV = "text/csv"
+TEXT = "text/plain"
 JSON = "application/json"
 NPY = "application/x-npy"
 NPZ = "application/x-npz"
@@ -31,6 +32,8 @@ _SIGNATURES = (
     (b"\x93NUMPY", NPY),
     (b"PK\x03\x04", NPZ),
     (b"PK\x05\x06", NPZ),
+    (b"fLaC", "audio/flac"),
+    (b"OggS", "audio/ogg"),
 )
 _HEIF_BRANDS = {b"heic": "image/heic", b"heix": "image/heic", b"mif1": "image/heif", b"msf1": "image/heif"}
 _AVIF_BRANDS = {b"avif": "image/avif", b"avis": "image/avif"}
@@ -44,6 +47,15 @@ def media_type(content_type: str | None) -> str | None:
     return _ALIASES.get(essence, essence) or None
 
 
+def charset(content_type: str | None) -> str | None:
+    """The ``charset`` parameter of a Content-Type, lower-cased; None where it states none."""
+    for parameter in (content_type or "").split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip().strip('"').lower() or None
+    return None
+
+
 def recognise(data: bytes | bytearray | memoryview) -> str | None:
     """The media type that the first bytes of ``data`` name, ``application/json`` for an object, None where they name
     nothing. A ZIP archive counts as npz: no other archive is an input."""
@@ -53,6 +65,8 @@ def recognise(data: bytes | bytearray | memoryview) -> str | None:
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
+    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+        return "audio/wav"
     if head[4:8] == b"ftyp":
         return (_HEIF_BRANDS | _AVIF_BRANDS).get(head[8:12])
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):

@@ -26,9 +26,10 @@ def answer(raw: RawResult, task: Task, params: Params) -> Answer:
     """The result object and its buffers. Raises the EngineError of an item that has one input, or tensors."""
     if raw.form is Form.OUTPUTS:
         return _outputs(raw)
-    by_slot: dict[int, list[Any] | EngineError] = dict(raw.errors)
-    answers = [entry for piece in raw.outputs for entry in task.post(piece, params)]
-    by_slot.update(zip(raw.slots, answers, strict=True))
+    by_slot: dict[int, list[Any] | EngineError] = {}
+    for slots, piece in raw.by_input():
+        by_slot.update(zip(slots, task.post(piece, params), strict=True))
+    by_slot.update(raw.errors)  # an input has no answer where one of its windows has none
     if raw.form is Form.PREDICTIONS:
         (only,) = by_slot.values()
         if isinstance(only, EngineError):

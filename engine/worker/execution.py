@@ -44,6 +44,8 @@ class _Piece:
         return self.rows == self.block.rows
 
     def arrays(self) -> Arrays:
+        if self.block.source is not None:
+            return self.block.source(self.first, self.last)
         if self.is_whole_block:
             return self.block.arrays
         return {name: a[self.first : self.last] for name, a in self.block.arrays.items()}

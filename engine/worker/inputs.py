@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from engine.codecs import arrays, json_inputs, media_types, multipart
 from engine.codecs.tables import parse_csv
+from engine.codecs.texts import check_text, decode_text
 from engine.errors import EngineError, Malformed, UnsupportedMediaType, UnusableInput
 from engine.model_spec import TensorSpec
 from engine.protocol import Buffer, unpack_tensor
-from engine.worker.tasks.base import Arrays, Task
+from engine.worker.tasks.base import Arrays, TakesAudio, TakesText, Task, Windows
 from engine.worker.work import Block, Form, Work
 
 _IMAGE = "image/"
+_AUDIO = "audio/"
 
 
 class InputReader:
@@ -62,6 +66,11 @@ class InputReader:
             work.form = Form.RESULTS
         elif kind is not None and kind.startswith(_IMAGE) and self._task.takes_images:
             self._add_image(work, data)
+        elif kind == media_types.TEXT and isinstance(self._task, TakesText):
+            text = decode_text(data, media_types.charset(content_type) if stated == media_types.TEXT else None)
+            self._add_windows(work, self._task.from_text(text))
+        elif kind is not None and kind.startswith(_AUDIO) and isinstance(self._task, TakesAudio):
+            self._add_windows(work, self._task.from_audio(data))
         else:
             raise self._unsupported(kind or stated)
 
@@ -70,12 +79,18 @@ class InputReader:
         kind = media_types.recognise(data)
         if kind is None and self._task.takes_images:
             return _IMAGE + "*"  # the decoder says best what is wrong with it
+        if kind is None and isinstance(self._task, TakesAudio):
+            return _AUDIO + "*"
+        if kind is None and isinstance(self._task, TakesText):
+            return media_types.TEXT
         if kind is None and self._task.takes_tables and media_types.looks_like_text(data):
             return media_types.CSV
         return kind
 
     def _unsupported(self, kind: str | None) -> UnsupportedMediaType:
         takes = "an image, " if self._task.takes_images else "CSV, " if self._task.takes_tables else ""
+        takes += "text, " if isinstance(self._task, TakesText) else ""
+        takes += "a recording, " if isinstance(self._task, TakesAudio) else ""
         what = f"input of type {kind}" if kind else "this input, whose type could not be recognised"
         return UnsupportedMediaType(f"This model does not take {what}; it takes {takes}.npy, .npz or JSON.")
 
@@ -84,12 +99,27 @@ class InputReader:
         work.blocks.append(Block(tensors, 1, [work.inputs]))
         work.inputs += 1
 
+    def _add_windows(self, work: Work, windows: Windows) -> None:
+        context = None
+        if windows.context:
+            context = np.empty(windows.rows, dtype=object)
+            context[:] = windows.context
+        slots = [work.inputs] * windows.rows
+        work.blocks.append(
+            Block(windows.arrays, windows.rows, slots, windows=True, context=context, source=windows.source)
+        )
+        work.inputs += 1
+
     def _read_json(self, work: Work, data: bytes) -> None:
         body = json_inputs.parse_input(data)
         if isinstance(body, json_inputs.ImageBytes):
             if not self._task.takes_images:
                 raise UnsupportedMediaType("This model does not take an image.")
             self._add_image(work, body.data)
+        elif isinstance(body, json_inputs.Text):
+            if not isinstance(self._task, TakesText):
+                raise UnsupportedMediaType("This model does not take text.")
+            self._add_windows(work, self._task.from_text(check_text(body.text)))
         elif isinstance(body, json_inputs.Rows):
             self._read_rows(work, body.rows)
         else:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import EngineError
-from engine.worker.tasks.base import Arrays, Params
+from engine.worker.tasks.base import CONTEXT, Arrays, Params
 
 
 class Form(StrEnum):
@@ -26,7 +29,9 @@ class Block:
 
     ``whole``: the rows belong together and run in one call alone (the model's first dimension is not a count of rows,
     or nothing says that it is). ``row_by_row``: one row's error leaves the others their answers. ``parts`` are the
-    outputs so far, by first row; ``row_errors`` by row.
+    outputs so far, by first row; ``row_errors`` by row. ``windows``: the rows of one input answer together. ``context``
+    (one object a row) goes to postprocessing with the outputs. Where ``source`` is set it makes the rows from one to
+    another, and ``arrays`` only tell their shapes.
     """
 
     arrays: Arrays
@@ -37,6 +42,9 @@ class Block:
     parts: dict[int, Arrays] = field(default_factory=dict)
     row_errors: dict[int, EngineError] = field(default_factory=dict)
     infer_ms: float = 0.0
+    windows: bool = False
+    context: NDArray[Any] | None = None
+    source: Callable[[int, int], Arrays] | None = None
 
     def key(self) -> tuple[Any, ...]:
         """Blocks with equal keys may run in one call: equal names, dtypes and shapes but for the rows."""
@@ -74,11 +82,14 @@ class Work:
                 errors[block.slots[row]] = error
             for first in sorted(block.parts):
                 part = block.parts[first]
-                pieces.append(part)
                 if not block.whole:
                     rows = len(next(iter(part.values()), ()))
                     slots.extend(block.slots[first : first + rows])
-        return RawResult(self.form, slots, _join(pieces), errors)
+                    if block.context is not None:
+                        part = part | {CONTEXT: block.context[first : first + rows]}
+                pieces.append(part)
+        windowed = any(block.windows for block in self.blocks)
+        return RawResult(self.form, slots, _join(pieces), errors, windowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +100,22 @@ class RawResult:
     slots: list[int]
     outputs: list[Arrays]
     errors: dict[int, EngineError]
+    windowed: bool = False
+
+    def by_input(self) -> Iterator[tuple[list[int], Arrays]]:
+        """The outputs as pieces to ask :meth:`Task.post` about, each with the inputs it answers: as many as its rows,
+        or, where inputs come in windows, a single one whose windows the rows are."""
+        first = 0
+        for piece in self.outputs:
+            rows = len(next(iter(piece.values()), ()))
+            slots = self.slots[first : first + rows]
+            first += rows
+            if not self.windowed:
+                yield slots, piece
+                continue
+            starts = [at for at in range(rows) if at == 0 or slots[at] != slots[at - 1]]
+            for start, end in zip(starts, [*starts[1:], rows], strict=True):
+                yield [slots[start]], {name: array[start:end] for name, array in piece.items()}
 
     @property
     def nbytes(self) -> int:
@@ -96,10 +123,11 @@ class RawResult:
 
 
 def _join(pieces: list[Arrays]) -> list[Arrays]:
-    """The pieces as one where their rows have equal shapes, else as they are (a free output differs by input)."""
-    if len(pieces) < 2:
+    """Neighbours whose rows have equal shapes as one piece, the others as they are (a free output differs by input)."""
+    if len(pieces) < 2 or any(a.ndim == 0 for piece in pieces for a in piece.values()):
         return pieces
-    shapes = {tuple((name, a.shape[1:]) for name, a in piece.items()) for piece in pieces}
-    if len(shapes) > 1 or any(a.ndim == 0 for piece in pieces for a in piece.values()):
-        return pieces
-    return [{name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}]
+    joined = []
+    for _, run in groupby(pieces, key=lambda piece: tuple((name, a.shape[1:]) for name, a in piece.items())):
+        parts = list(run)
+        joined.append({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    return joined

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,27 @@ class TableRows:
     arrays: Arrays
     numbers: list[int]
     errors: dict[int, EngineError] = field(default_factory=dict)
+
+
+CONTEXT = "deskside:context"
+"""The key under which raw outputs carry what a task noted of each row for its postprocessing: an object array with one
+entry a row. No model's output has this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """One long input (a text, a recording) as ``rows`` rows of equal shapes, in order, which answer together:
+    :meth:`Task.post` gives one answer for them.
+
+    ``context`` is what postprocessing needs to know of each row, empty or one entry a row. Where ``source`` is set the
+    rows are made when they are run, by ``source(first, last)``, and ``arrays`` have no rows: they tell names, dtypes
+    and shapes.
+    """
+
+    arrays: Arrays
+    rows: int
+    context: Sequence[Any] = ()
+    source: Callable[[int, int], Arrays] | None = None
 
 
 class Task(Protocol):
@@ -47,7 +68,24 @@ class Task(Protocol):
         """The parameters this task knows, checked, others dropped. Raises Malformed."""
 
     def post(self, raw: Arrays, params: Params) -> list[list[Any] | EngineError]:
-        """One answer for each row of ``raw``; ``params`` come from :meth:`read_params`."""
+        """One answer for each row of ``raw``, or one for all of them where they are :class:`Windows` of one input;
+        ``params`` come from :meth:`read_params`."""
+
+
+@runtime_checkable
+class TakesText(Protocol):
+    """A task that takes texts."""
+
+    def from_text(self, text: str) -> Windows:
+        """The tensors of one text. Raises UnusableInput, InputTooLarge."""
+
+
+@runtime_checkable
+class TakesAudio(Protocol):
+    """A task that takes recordings."""
+
+    def from_audio(self, data: bytes) -> Windows:
+        """The tensors of one encoded recording. Raises UnusableInput, InputTooLarge."""
 
 
 def scaling_range(text: str) -> tuple[float, float]:
