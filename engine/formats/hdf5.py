@@ -8,6 +8,7 @@ descriptions alone: no dataset is ever read.
 from __future__ import annotations
 
 import io
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
@@ -33,6 +34,8 @@ def opened(source: BinaryIO | io.IOBase, name: str, size: int, corrupt: Corrupt)
 
     Raises what ``corrupt`` makes, also for damage met while the block reads; ModelRefused for data in other files.
     """
+    # h5py asks for the processor's name when it is imported, and Python would start a process for that (uname).
+    vars(platform.uname()).setdefault("processor", platform.machine())
     import h5py
 
     try:

@@ -209,9 +209,11 @@ def _refusal(reference: dict[str, Any], known: dict[str, frozenset[str]]) -> str
         return f"{named} ({_shorten(module or class_name)}) is not one of Keras' own, and its code is not in the file"
     if registered not in (None, class_name):
         return f"{named} is registered as {_shorten(registered)}, which is not part of Keras"
+    if class_name in _CALLS_TENSORFLOW:
+        function = inner.get("function") if isinstance(inner, dict) else None
+        if not isinstance(function, str) or function not in _TENSORFLOW_FUNCTIONS:
+            return f"{named} calls {_shorten(function)}, which is not known to be harmless"
     if isinstance(inner, dict):
-        if class_name in _CALLS_TENSORFLOW and inner.get("function") not in _TENSORFLOW_FUNCTIONS:
-            return f"{named} calls {_shorten(inner.get('function'))}, which is not known to be harmless"
         for key in _READS_FILES.get(class_name, ()):
             if isinstance(inner.get(key), str):
                 return f"{named} ({class_name}) would read another file ({key})"

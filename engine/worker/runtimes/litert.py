@@ -47,6 +47,7 @@ class LiteRtRuntime:
         report(LoadStage.READING)
         self._interpreter = _read(module, spec, threads)
         report(LoadStage.BUILDING)
+        _allocate(self._interpreter, spec)
         signatures = self._interpreter.get_signature_list()
         self._signature = _choose_signature(signatures, spec)
         self._real_scores = spec.task.endswith(_CLASSIFIES)
@@ -58,12 +59,11 @@ class LiteRtRuntime:
             self._inputs, self._outputs = (
                 dict(zip(unique_names([d["name"] for d in side]), side, strict=True)) for side in details
             )
-            _allocate(self._interpreter, spec)
         return LoadedSignature(
             tuple(_spec_of(name, detail) for name, detail in self._inputs.items()),
             tuple(self._output_spec(name, detail) for name, detail in self._outputs.items()),
             self._signature,
-            tuple(signatures),
+            tuple(sorted(signatures, key=lambda name: name != self._signature)),
         )
 
     def run(self, inputs: Mapping[str, NDArray[Any]], signature: str) -> Arrays:
