@@ -191,6 +191,19 @@ def test_yaml_that_is_too_much_or_none_is_one_sentence(package: Path, text: str)
         describe_model(package)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (MERGES, "merge keys"),
+        ("[" * 100, "nested too deeply"),
+        ("x: [" + "y," * 30_000 + "]", "too many values"),
+    ],
+)
+def test_what_yaml_would_grow_into_is_bounded(text: str, said: str) -> None:
+    with pytest.raises(bioimage_yaml.YamlProblem, match=said):
+        bioimage_yaml.read_mapping(text.encode())
+
+
 def test_a_description_is_bounded(package: Path) -> None:
     (package / "rdf.yaml").write_bytes(b"# " + b"x" * bioimage_yaml.MAX_BYTES)
     with pytest.raises(ModelCorrupt, match=r"rdf.yaml is larger than"):
