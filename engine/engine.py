@@ -14,29 +14,42 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from engine.consent import ConsentStore
-from engine.errors import EngineClosed, EngineError, InternalError, ModelNotFound, PredictionExpired, UnusableInput
+from engine.errands import Errands
+from engine.errors import (
+    EngineClosed,
+    EngineError,
+    InternalError,
+    Malformed,
+    ModelNotFound,
+    PredictionExpired,
+    UnusableInput,
+)
 from engine.events import Event, EventBus, Notice, Snapshot
 from engine.futures import reject, resolve
+from engine.golden import GoldenReport, GoldenSample
+from engine.golden_checks import GoldenChecks
 from engine.identity import base_id, model_location, unique_id
 from engine.inspector_client import InspectorClient, Reply
 from engine.jobs import Job, make_job
 from engine.journal import Journal
-from engine.load_run import LoadContext
-from engine.model_host import HostContext, ModelHost
+from engine.load_run import PRECISIONS, LoadContext
+from engine.model_host import HostContext
 from engine.model_spec import FAKE_RUNTIME, ModelSpec, fake_spec
-from engine.prediction import ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
+from engine.prediction import Convention, ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
 from engine.protocol import Limits, Message
 from engine.settings import Settings, SettingsStore, data_dir
-from engine.supervisor import child_command, child_environment, intra_op_threads
+from engine.supervisor import child_command, child_environment, share_of_cores
+from engine.tuning import Tuning
+from engine.versions import ModelContext, VersionedModel, numbered_folders
 from engine.worker_client import Exit, WorkerClient
 
 log = logging.getLogger(__name__)
@@ -63,8 +76,8 @@ class Engine:
         self.folder = folder or data_dir()
         self._lock = threading.Lock()
         self._closed = False
-        self._hosts: dict[str, ModelHost] = {}
-        self._by_key: dict[tuple[str, str], ModelHost] = {}
+        self._models: dict[str, VersionedModel] = {}
+        self._by_key: dict[tuple[str, str], VersionedModel] = {}
         self._serials = itertools.count(1)
         self._job_ids = itertools.count(1)
         self._jobs: deque[Job] = deque(maxlen=RECORDS)
@@ -79,11 +92,15 @@ class Engine:
                 "inspector", on_message, on_exit, arguments=("--inspect",), limits=limits
             )
         )
-        self._clock = _ClockThread(time.monotonic, self._tick_hosts)
-        self._context = HostContext(
+        self._clock = _ClockThread(time.monotonic, self._tick_models)
+        self._errands = Errands()
+        self._golden = GoldenChecks(self.folder, self._errands.later, lambda: next(self._job_ids))
+        self._tuning = Tuning(self._inspector, self._errands, self._golden, self.folder)
+        host = HostContext(
             load=LoadContext(
                 limits=settings.limits,
-                threads=settings.worker.threads,
+                threads=self._threads_for,
+                data_dir=self.folder,
                 inspector=self._inspector,
                 consents=ConsentStore(self.folder / "consents.json"),
                 journal=self._journal,
@@ -93,6 +110,17 @@ class Engine:
             clock=time.monotonic,
             wake=self._clock.wake,
             mark_changed=self._events.mark_changed,
+            # Each model puts itself here.
+            on_removed=lambda host: None,
+            on_ready=lambda host: None,
+            on_orphans=lambda host, jobs: None,
+        )
+        self._context = ModelContext(
+            host=host,
+            keep_previous_s=settings.limits.keep_previous_s,
+            next_serial=lambda: next(self._serials),
+            later=self._errands.later,
+            check_golden=self._golden.check,
             on_removed=self._forget,
         )
         self._events.start()
@@ -110,55 +138,89 @@ class Engine:
 
     # -- models ----------------------------------------------------------------------------------------------------
     def load(
-        self, source: str | Path | ModelSpec, device: str | None = None, trust: bool = False, runtime: str | None = None
+        self,
+        source: str | Path | ModelSpec,
+        device: str | None = None,
+        trust: bool = False,
+        runtime: str | None = None,
+        precision: str | None = None,
     ) -> LoadTicket:
         while True:
             try:
-                host = self._host(source, device, runtime, offered=False)
+                model = self._model(source, device, runtime, precision, offered=False)
             except EngineError as error:
                 return _failed_ticket(error)
-            future = host.load(trust)
-            if future is not None:
-                return LoadTicket(host.id, future, host.cancel_load)
-            self._forget(host)
+            if not model.is_computing_in(precision):
+                return model.reload(trust, precision=precision)
+            ticket = model.load(trust)
+            if ticket is not None:
+                return ticket
+            self._forget(model)
 
     def offer(
-        self, path: str | Path | ModelSpec, device: str | None = None, trust: bool = False, runtime: str | None = None
+        self,
+        path: str | Path | ModelSpec,
+        device: str | None = None,
+        trust: bool = False,
+        runtime: str | None = None,
+        precision: str | None = None,
     ) -> str:
-        """Raises EngineClosed."""
-        return self._host(path, device, runtime, offered=True, trust=trust).id
+        """Raises EngineClosed, and Malformed for a precision that is none."""
+        return self._model(path, device, runtime, precision, offered=True, trust=trust).id
+
+    def reload(
+        self, model_id: str, trust: bool = False, device: str | None = None, precision: str | None = None
+    ) -> LoadTicket:
+        try:
+            return self._named(model_id).reload(trust, device, _checked_precision(precision))
+        except EngineError as error:
+            return _failed_ticket(error)
+
+    def rollback(self, model_id: str) -> Future[dict[str, Any]]:
+        try:
+            return self._named(model_id).rollback()
+        except EngineError as error:
+            return _rejected(error)
 
     def unload(self, model_id: str) -> Future[None]:
-        host = self._hosts.get(model_id)
-        if host is None:
-            return _rejected(ModelNotFound("No such model is open."))
-        return host.unload()
+        try:
+            return self._named(model_id).unload()
+        except EngineError as error:
+            return _rejected(error)
 
     def inspect(self, path: str | Path) -> Future[ModelSpec]:
         location = Path(path).expanduser().absolute()
+        newest = max(numbered_folders(location).items(), default=None)
         call = self._inspector.call(
-            "inspect", {"path": str(location)}, timeout_s=self.settings.limits.inspect_timeout_s
+            "inspect",
+            {"path": str(newest[1] if newest else location), "data_dir": str(self.folder)},
+            timeout_s=self.settings.limits.inspect_timeout_s,
         )
-        return _mapped(call, lambda reply: ModelSpec.from_json(reply[0]["spec"]).with_id(base_id(location)))
+
+        def described(reply: Reply) -> ModelSpec:
+            spec = ModelSpec.from_json(reply[0]["spec"]).with_id(base_id(location))
+            if newest is None:
+                return spec
+            return replace(spec, version=str(newest[0]), evidence=spec.evidence | {"version": "name of its folder"})
+
+        return _mapped(call, described)
 
     # -- answers ---------------------------------------------------------------------------------------------------
     def predict(self, request: PredictRequest) -> Future[Prediction]:
-        host = self._hosts.get(request.model)
-        if host is None:
-            return _rejected(ModelNotFound("No such model is open."))
         try:
+            model = self._named(request.model)
+            host = model.host_for(request.version)
             job = make_job(f"m{host.serial}-{next(self._job_ids)}", request)
         except EngineError as error:
             return _rejected(error)
         self._jobs.appendleft(job)
-        host.predict(job)
+        model.predict(job)
         return job.future
 
     def refine(self, prediction_id: str, params: dict[str, Any]) -> Future[Prediction]:
-        serial = prediction_id.partition("-")[0]
-        for host in list(self._hosts.values()):
-            if f"m{host.serial}" == serial:
-                return host.refine(prediction_id, params)
+        for model in list(self._models.values()):
+            if (future := model.refine(prediction_id, params)) is not None:
+                return future
         return _rejected(PredictionExpired("This answer is no longer kept. Ask again."))
 
     def preview_image(self, source: bytes | Path, max_side: int = 2048) -> Future[ImagePreview]:
@@ -167,12 +229,40 @@ class Engine:
     def preview_table(self, source: bytes | Path, max_rows: int = 1000) -> Future[TablePreview]:
         return _mapped(self._preview("preview_table", source, {"max_rows": max_rows}), _table_preview)
 
+    # -- golden samples --------------------------------------------------------------------------------------------
+    def golden_sample(self, model_id: str) -> Future[GoldenSample | None]:
+        return self._tuning.golden_sample(self._find(model_id))
+
+    def check_golden(self, model_id: str) -> Future[GoldenReport]:
+        return self._tuning.check_golden(self._find(model_id))
+
+    def keep_golden(self, prediction_id: str) -> Future[GoldenReport]:
+        job = next((job for job in tuple(self._jobs) if job.id == prediction_id), None)
+        return self._tuning.keep_golden(self._find(job.model) if job is not None else _no_model, job)
+
+    def forget_golden(self, model_id: str) -> Future[None]:
+        return self._tuning.forget_golden(self._find(model_id))
+
+    def record_golden(self, model_id: str, report: GoldenReport) -> None:
+        if (model := self._models.get(model_id)) is not None:
+            model.record_golden(report)
+
+    # -- what is stated of a model ---------------------------------------------------------------------------------
+    def save_sidecar(self, model_id: str, changes: Mapping[str, Any]) -> Future[Path]:
+        return self._tuning.save_sidecar(self._find(model_id), changes)
+
+    def try_conventions(self, model_id: str, data: bytes, content_type: str | None = None) -> Future[list[Convention]]:
+        return self._tuning.try_conventions(self._find(model_id), data, content_type, lambda: next(self._job_ids))
+
+    def apply_preprocessing(self, model_id: str, changes: Mapping[str, Any]) -> Future[ModelSpec]:
+        return self._tuning.apply_preprocessing(self._find(model_id), changes)
+
     # -- watching --------------------------------------------------------------------------------------------------
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         return self._bus.subscribe(listener)
 
     def stats(self) -> dict[str, Any]:
-        models = [host.entry() for host in list(self._hosts.values())]
+        models = [model.entry() for model in list(self._models.values())]
         return {
             "models": models,
             "waiting": sum(m["waiting"] for m in models),
@@ -184,29 +274,42 @@ class Engine:
             if self._closed:
                 return
             self._closed = True
-            hosts = list(self._hosts.values())
-        closers = [threading.Thread(target=host.close, name=f"close-{host.id}", daemon=True) for host in hosts]
+            models = list(self._models.values())
+        closers = [threading.Thread(target=model.close, name=f"close-{model.id}", daemon=True) for model in models]
         for thread in closers:
             thread.start()
         self._inspector.close()
         for thread in closers:
             thread.join(15.0)
+        self._errands.close()
         self._clock.stop()
         self._journal.close()
         self._events.stop()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     # -- inside ----------------------------------------------------------------------------------------------------
-    def _host(
+    def _named(self, model_id: str) -> VersionedModel:
+        """Raises ModelNotFound."""
+        model = self._models.get(model_id)
+        if model is None:
+            raise ModelNotFound("No such model is open.")
+        return model
+
+    def _find(self, model_id: str) -> Callable[[], VersionedModel]:
+        return lambda: self._named(model_id)
+
+    def _model(
         self,
         source: str | Path | ModelSpec,
         device: str | None,
         runtime: str | None,
+        precision: str | None,
         *,
         offered: bool,
         trust: bool = False,
-    ) -> ModelHost:
-        """The host that stands for this model, made where there is none. Raises EngineClosed."""
+    ) -> VersionedModel:
+        """The open model that this is, made where there is none. Raises EngineClosed, Malformed."""
+        _checked_precision(precision)
         asked = device or self.settings.worker.device
         if isinstance(source, ModelSpec):
             spec = source if runtime is None else replace(source, runtime=runtime)
@@ -218,47 +321,55 @@ class Engine:
             location, wanted = str(known), base_id(path)
             if runtime == FAKE_RUNTIME:
                 known = fake_spec(path)
+        numbered = {} if isinstance(known, ModelSpec) else numbered_folders(known)
         with self._lock:
             if self._closed:
                 raise EngineClosed()
-            host = self._by_key.get((location, asked)) or self._same_model(location, device)
-            if host is None:
-                name = unique_id(wanted, self._hosts.__contains__)
-                host = ModelHost(
+            model = self._by_key.get((location, asked)) or self._same_model(location, device)
+            if model is None:
+                name = unique_id(wanted, self._models.__contains__)
+                model = VersionedModel(
                     self._context,
                     name,
                     known,
-                    serial=next(self._serials),
+                    numbered=numbered,
                     device=asked,
                     offered=offered,
                     trust=trust,
                     runtime=runtime,
+                    precision=precision,
                 )
-                self._hosts[name] = host
-                self._by_key[(location, asked)] = host
+                self._models[name] = model
+                self._by_key[(location, asked)] = model
                 self._events.mark_changed()
-            return host
+            return model
 
-    def _same_model(self, location: str, device: str | None) -> ModelHost | None:
+    def _same_model(self, location: str, device: str | None) -> VersionedModel | None:
         """A model that is open on whichever device is the one asked for, where none, or just that one, was named."""
-        for (other, _), host in self._by_key.items():
-            if other == location and (device is None or host.entry()["device"] == device):
-                return host
+        for (other, _), model in self._by_key.items():
+            if other == location and (device is None or model.entry()["device"] == device):
+                return model
         return None
 
-    def _forget(self, host: ModelHost) -> None:
+    def _forget(self, model: VersionedModel) -> None:
         with self._lock:
-            if self._hosts.get(host.id) is host:
-                del self._hosts[host.id]
-            for key in [key for key, other in self._by_key.items() if other is host]:
+            if self._models.get(model.id) is model:
+                del self._models[model.id]
+            for key in [key for key, other in self._by_key.items() if other is model]:
                 del self._by_key[key]
         self._events.mark_changed()
+
+    def _threads_for(self, model_id: str) -> int:
+        """A model's share of the cores, among the models that have a worker now."""
+        others = [m for m in list(self._models.values()) if m.id != model_id and m.serving.has_worker]
+        return share_of_cores(self.settings.worker, len(others) + 1)
 
     def _start_child(
         self,
         name: str,
         on_message: Callable[[Message], None],
         on_exit: Callable[[Exit], None],
+        threads: int = 1,
         *,
         arguments: tuple[str, ...] = (),
         limits: Limits = Limits(),
@@ -272,7 +383,7 @@ class Engine:
 
         return WorkerClient(
             child_command(self.settings.worker, *arguments),
-            env=child_environment(self.settings.worker, intra_op_threads(self.settings.worker.threads), home),
+            env=child_environment(self.settings.worker, threads, home),
             cwd=home,
             name=f"worker-{name}",
             on_message=on_message,
@@ -285,9 +396,9 @@ class Engine:
             return self._inspector.call(op, args | {"path": str(source.absolute())}, timeout_s=_PREVIEW_TIMEOUT_S)
         return self._inspector.call(op, args, [source], timeout_s=_PREVIEW_TIMEOUT_S)
 
-    def _tick_hosts(self) -> None:
-        for host in list(self._hosts.values()):
-            due = host.tick()
+    def _tick_models(self) -> None:
+        for model in list(self._models.values()):
+            due = model.tick()
             if due is not None:
                 self._clock.wake(due)
 
@@ -384,6 +495,17 @@ class _ClockThread:
                 self._tick()
             except Exception:
                 log.exception("the engine's clock stumbled")
+
+
+def _no_model() -> NoReturn:
+    raise PredictionExpired("This answer is no longer kept. Ask again.")
+
+
+def _checked_precision(precision: str | None) -> str | None:
+    """Raises Malformed."""
+    if precision not in (None, *PRECISIONS):
+        raise Malformed(f"The precision {precision!r} is none of {', '.join(PRECISIONS)}.")
+    return precision
 
 
 def _rejected(error: EngineError) -> Future[Any]:

@@ -46,8 +46,16 @@ class Job:
     code: str = ""
     settled: bool = False
     """Answered, refused or gone: whatever still comes for it is dropped."""
+    own: bool = False
+    """Asked by the engine itself (a golden sample, a convention tried out): neither counted nor recorded."""
+    preprocessing: dict[str, Any] | None = None
+    """Prepare the picture so, and not as the model's spec says. Set in code only: no request carries it."""
 
-    def message_item(self) -> dict[str, Any]:
+    deadline: float | None = None
+    """On the engine's clock, from its first admission on: a request that changes hands keeps it."""
+
+    def message_item(self, preprocessing: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Its entry in a ``batch``; ``preprocessing`` holds where the job itself names none."""
         item: dict[str, Any] = {
             "id": self.id,
             "content_type": self.request.content_type,
@@ -57,6 +65,8 @@ class Job:
         }
         if self.tensors is not None:
             item["tensors"] = self.tensors
+        if (how := self.preprocessing or preprocessing) is not None:
+            item["preprocessing"] = how
         return item
 
     def record(self) -> RequestRecord:
@@ -66,8 +76,13 @@ class Job:
         )  # fmt: skip
 
 
-def make_job(job_id: str, request: PredictRequest) -> Job:
-    """Pack a request for the worker. Raises Malformed where its data or parameters cannot be packed."""
+def make_job(
+    job_id: str, request: PredictRequest, *, own: bool = False, preprocessing: dict[str, Any] | None = None
+) -> Job:
+    """Pack a request for the worker. ``own`` and ``preprocessing`` as in :class:`Job`.
+
+    Raises Malformed where its data or parameters cannot be packed.
+    """
     data = request.data
     tensors: list[dict[str, Any]] | None = None
     buffers: list[Buffer]
@@ -93,7 +108,7 @@ def make_job(job_id: str, request: PredictRequest) -> Job:
         digest.update(buffer)
     return Job(
         job_id, request, request.model, lane, request.client or str(lane), kind, buffers, tensors,
-        sum(memoryview(b).nbytes for b in buffers), digest.digest(),
+        sum(memoryview(b).nbytes for b in buffers), digest.digest(), own=own, preprocessing=preprocessing,
     )  # fmt: skip
 
 
@@ -108,7 +123,7 @@ class Answer:
     results: list[dict[str, Any]] | None = None
     outputs: dict[str, np.ndarray[Any, Any]] | None = None
 
-    def prediction(self, model: str, task: str, total_ms: float) -> Prediction:
+    def prediction(self, model: str, version: str, task: str, total_ms: float) -> Prediction:
         """The answer as both doors see it. Whatever was neither decoding, running nor postprocessing was waiting."""
         timing = {name: round(self.timing[name], 3) for name in _TIMINGS}
         wait = max(0.0, total_ms - sum(timing.values()))
@@ -123,6 +138,7 @@ class Answer:
             predictions=self.predictions,
             results=self.results,
             outputs=self.outputs,
+            version=version,
         )  # fmt: skip
 
 

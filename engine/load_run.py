@@ -30,12 +30,13 @@ from engine.journal import Journal
 from engine.model_spec import FAKE_RUNTIME, ModelSpec, TensorSpec, TrustClass
 from engine.protocol import Message
 from engine.settings import EngineLimits
-from engine.supervisor import intra_op_threads
 from engine.worker_client import Exit, WorkerClient
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
+FULL_PRECISION = "float32"
+PRECISIONS = (FULL_PRECISION, "bfloat16", "float16")
 _MAX_STAGE_MESSAGES = 1000
 FileStamp = tuple[tuple[str, int, int, int], ...]
 
@@ -45,12 +46,15 @@ class LoadContext:
     """What a load needs of the engine."""
 
     limits: EngineLimits
-    threads: int
+    threads: Callable[[str], int]
+    """Intra-operation threads for a worker of this model that starts now."""
+    data_dir: Path
     inspector: InspectorClient
     consents: consent.ConsentStore
     journal: Journal
     post: Callable[[Event], None]
-    start_worker: Callable[[str, Callable[[Message], None], Callable[[Exit], None]], WorkerClient]
+    start_worker: Callable[[str, Callable[[Message], None], Callable[[Exit], None], int], WorkerClient]
+    """Name, what to do with messages and with its end, threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Loaded:
     max_batch_size: int
     fingerprint: str
     stamp: FileStamp
+    threads: int
 
 
 class LoadOwner(Protocol):
@@ -99,6 +104,7 @@ class LoadRun:
         *,
         device: str,
         trust: bool,
+        precision: str | None = None,
         runtime: str | None = None,
         known: Loaded | None = None,
     ) -> None:
@@ -107,10 +113,12 @@ class LoadRun:
         self._owner = owner
         self._source = source
         self._device = device
+        self._precision = precision
+        self._threads = 1
         self._trust = trust
         self._runtime = runtime
         self._known = known
-        """The load before this one, where this is a restart."""
+        """The load before this one, where this is a restart or a return to an earlier version."""
         self._events: queue.SimpleQueue[Message | Exit | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._cancelled = False
@@ -150,6 +158,9 @@ class LoadRun:
         try:
             self._learnt = self._context.journal.learnt_stages(location)
             spec = self._recognise()
+            if self._precision not in (None, spec.precision or FULL_PRECISION):
+                evidence = spec.evidence | {"precision": "asked for by its owner"}
+                spec = replace(spec, precision=self._precision or "", evidence=evidence)
             fingerprint = self._check_trust(spec)
             stamp = file_stamp(spec)
             self._enter(LoadStage.STARTING)
@@ -185,7 +196,9 @@ class LoadRun:
             return self._source.with_id(self.model_id)
         self._enter(LoadStage.RECOGNISING)
         call = self._context.inspector.call(
-            "inspect", {"path": str(self._source)}, timeout_s=self._context.limits.inspect_timeout_s
+            "inspect",
+            {"path": str(self._source), "data_dir": str(self._context.data_dir)},
+            timeout_s=self._context.limits.inspect_timeout_s,
         )
         result, _ = self._wait_for(call)
         try:
@@ -202,9 +215,11 @@ class LoadRun:
         """The fingerprint of a *program* class model that is consented to, "" for *data*. Raises otherwise."""
         if spec.trust_class is TrustClass.REFUSED:
             raise ModelRefused(f"{spec.path.name} is of a kind that is never opened, because opening it can run code.")
-        if spec.trust_class is not TrustClass.PROGRAM:
-            return ""
         known = self._known
+        if spec.trust_class is not TrustClass.PROGRAM:
+            if known is not None and known.stamp != file_stamp(spec):
+                raise ModelChanged(f"{spec.path.name} is not the file that was opened before. Open it again to use it.")
+            return ""
         if known is not None and known.fingerprint and known.stamp == file_stamp(spec):
             return known.fingerprint
         self._enter(LoadStage.HASHING)
@@ -225,8 +240,9 @@ class LoadRun:
         return found
 
     def _start_worker(self, spec: ModelSpec) -> None:
+        self._threads = self._context.threads(self.model_id)
         try:
-            client = self._context.start_worker(self.model_id, self._on_message, self._on_exit)
+            client = self._context.start_worker(self.model_id, self._on_message, self._on_exit, self._threads)
         except OSError as error:
             raise LoadFailed(f"A process for the model could not be started: {error.strerror or error}.") from error
         with self._lock:
@@ -237,7 +253,7 @@ class LoadRun:
                 "type": "load",
                 "spec": spec.to_json(),
                 "device": self._device,
-                "threads": intra_op_threads(self._context.threads),
+                "threads": self._threads,
                 "limits": {"max_batch_size": self._context.limits.max_batch_size},
             }
         )
@@ -306,7 +322,8 @@ class LoadRun:
         except (KeyError, TypeError, ValueError) as error:
             raise _Crashed(LoadFailed("The model's process described the model wrongly.")) from error
         limit = self._context.limits.max_batch_size
-        return Loaded(client, updated, device, max(1, min(batch, limit)), fingerprint, stamp)
+        rows = max(1, min(batch, limit))
+        return Loaded(client, updated, device, rows, fingerprint, stamp, self._threads)
 
     # -- waiting and progress --------------------------------------------------------------------------------------
     def _wait_for(self, call: Future[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""One model inside the engine: its state, its line, its worker, and what is in flight.
+"""One version of a model inside the engine: its state, its line, its worker, and what is in flight.
 
 Every method may be called from any thread. State changes under one lock; futures are settled and other parties called
 only after it is released, so that nobody's callback runs inside.
@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,11 @@ from engine.errors import (
     RequestError,
     WorkerRestarted,
 )
-from engine.events import LoadStage, ModelState, ModelStateChanged
+from engine.events import Event, LoadStage, ModelState, ModelStateChanged
 from engine.futures import reject, resolve
 from engine.jobs import Answer, Job, read_answer
-from engine.load_run import LoadContext, Loaded, LoadRun
-from engine.model_spec import ModelSpec
+from engine.load_run import PRECISIONS, LoadContext, Loaded, LoadRun
+from engine.model_spec import SIDECAR, ModelSpec
 from engine.prediction import LANES, Prediction
 from engine.protocol import Message, ProtocolError
 from engine.scheduler import ModelQueue, Waiting
@@ -87,18 +87,34 @@ class HostContext:
     wake: Callable[[float], None]
     mark_changed: Callable[[], None]
     on_removed: Callable[[ModelHost], None]
+    on_ready: Callable[[ModelHost], None]
+    """A load, or the start after a worker's death, has ended well."""
+    on_orphans: Callable[[ModelHost, list[Job]], None]
+    """Requests that a version other than the serving one took and can no longer answer."""
 
 
 @dataclass(slots=True)
-class _Counts:
+class Counts:
     loads: int = 0
     restarts: int = 0
     window: int = 0
     network: int = 0
 
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.loads + other.loads,
+            self.restarts + other.restarts,
+            self.window + other.window,
+            self.network + other.network,
+        )
+
 
 class ModelHost:
-    """``source`` is the path, or a spec given in code; ``offered``: the first request loads it."""
+    """``source`` is the path, or a spec given in code; ``offered``: the first request loads it.
+
+    ``name_version`` tells the version's name once the model is described. ``audible``: whether its states and its
+    progress are the model's, and so are published. ``known`` is what an earlier worker of this very version told.
+    """
 
     def __init__(
         self,
@@ -111,21 +127,32 @@ class ModelHost:
         offered: bool,
         trust: bool = False,
         runtime: str | None = None,
+        precision: str | None = None,
+        version: str = "",
+        name_version: Callable[[ModelSpec], str] = lambda spec: spec.version,
+        audible: bool = True,
+        known: Loaded | None = None,
     ) -> None:
         self.id = model_id
         self.serial = serial
         self.source = source
         self.device_asked = device
+        self.precision = precision
+        self.audible = audible
+        self._name_version = name_version
+        self._version = version
         self._runtime = runtime
         self._context = context
         self._limits = context.load.limits
+        self._load_context = replace(context.load, post=self._post)
         self._lock = threading.Lock()
         self._effects: list[Callable[[], Any]] = []
         self._offered = offered
         self._was_ready = False
         self._state = ModelState.UNLOADED
         self._error: EngineError | None = None
-        self._loaded: Loaded | None = None
+        self._loaded = known
+        self._preprocessing: dict[str, Any] | None = None
         self._client: WorkerClient | None = None
         self._run: LoadRun | None = None
         self._trust = trust
@@ -142,12 +169,32 @@ class ModelHost:
         self._stop_at: float | None = None
         self._unloads: list[Future[None]] = []
         self._removed = False
-        self._counts = _Counts()
+        self._retiring = False
+        self._counts = Counts()
 
     # -- the engine's calls ----------------------------------------------------------------------------------------
     @property
     def state(self) -> ModelState:
         return self._state
+
+    @property
+    def loaded(self) -> Loaded | None:
+        """What the worker told of the model when it was ready last."""
+        return self._loaded
+
+    @property
+    def version(self) -> str:
+        """The version's name, "" before it is described."""
+        return self._version
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether a process computes for it, or is about to."""
+        return self._client is not None or self._run is not None
+
+    @property
+    def was_ready(self) -> bool:
+        return self._was_ready
 
     def load(self, trust: bool) -> Future[dict[str, Any]] | None:
         """Load unless loaded or loading; the future is the caller's own. None where this host is history."""
@@ -164,7 +211,7 @@ class ModelHost:
                 self._trust = self._trust or trust
                 if self._state in (ModelState.UNLOADED, ModelState.FAILED) or self._restart_at is not None:
                     self._policy.reset()
-                    self._begin_load()
+                    self._begin_load(restart=self._is_known())
         return ticket
 
     def cancel_load(self) -> None:
@@ -176,18 +223,25 @@ class ModelHost:
                 self._restart_at = None
                 self._settle_failed_load(LoadCancelled("The load was cancelled."))
 
-    def predict(self, job: Job) -> None:
-        """Put a request in line; every answer and every refusal comes through ``job.future``."""
+    def predict(self, job: Job) -> bool:
+        """Put a request in line; every answer and every refusal comes through ``job.future``.
+
+        False, and nothing done, where this version takes no more: another one answers.
+        """
         with self._exclusive():
+            if self._retiring:
+                return False
             refusal = self._refusal(job)
             if refusal is None:
+                now = self._context.clock()
+                job.deadline = job.deadline or now + job.request.timeout_s
                 item = Waiting(
                     job.id,
                     job.lane,
                     job.client,
                     job.size,
-                    now := self._context.clock(),
-                    now + job.request.timeout_s,
+                    now,
+                    job.deadline,
                     job,
                     alone=self._suspects.is_suspect(job.content_hash),
                 )
@@ -197,14 +251,15 @@ class ModelHost:
                     refusal = error
             if refusal is not None:
                 self._finish(job, refusal)
-                return
+                return True
             if self._state is ModelState.UNLOADED:
-                self._begin_load()
+                self._begin_load(restart=self._is_known())
             elif self._state is ModelState.READY:
                 self._recall_for(item)
                 self._pump()
             self._context.wake(item.deadline)
         job.future.add_done_callback(lambda future: self._on_future_done(job, future))
+        return True
 
     def refine(self, prediction_id: str, params: dict[str, Any]) -> Future[Prediction]:
         future: Future[Prediction] = Future()
@@ -238,6 +293,28 @@ class ModelHost:
                     self._context.wake(self._stop_at)
                     self._stop_if_idle()
         return done
+
+    def retire(self) -> None:
+        """Take no more requests; end the worker once those taken are answered."""
+        with self._exclusive():
+            self._retiring = True
+
+    def apply_preprocessing(self, changes: dict[str, Any]) -> ModelSpec:
+        """Prepare pictures with ``changes`` (by field of Preprocessing) from the next batch on, and after a restart.
+
+        The result is the model's spec as it now is. Raises Loading where nothing is loaded.
+        """
+        with self._exclusive():
+            if self._loaded is None:
+                raise Loading("The model is not loaded.")
+            spec = self._loaded.spec
+            whole = spec.to_json()
+            whole["preprocessing"] |= changes
+            whole["evidence"] |= {f"preprocessing.{name}": SIDECAR for name in changes}
+            self._preprocessing = whole["preprocessing"]
+            self._loaded = replace(self._loaded, spec=ModelSpec.from_json(whole))
+            self._context.mark_changed()
+            return self._loaded.spec
 
     def close(self) -> None:
         """End everything now, and wait for it (bounded)."""
@@ -278,6 +355,10 @@ class ModelHost:
         with self._lock:
             return self._entry()
 
+    def counts(self) -> Counts:
+        with self._lock:
+            return replace(self._counts)
+
     # -- the load's calls ------------------------------------------------------------------------------------------
     def on_stage(self, run: LoadRun, stage: LoadStage) -> None:
         with self._exclusive():
@@ -295,7 +376,10 @@ class ModelHost:
                     self._worker_gone(loaded.client.exit)
                 return
             self._run = None
-            self._loaded = loaded
+            if not self._version or (self._loaded is not None and self._loaded.stamp != loaded.stamp):
+                self._version = self._name_version(loaded.spec)
+            self._loaded = replace(loaded, spec=replace(loaded.spec, version=self._version))
+            self._preprocessing = None
             self._client = loaded.client
             self._max_batch = min(self._max_batch, loaded.max_batch_size)
             self._was_ready = True
@@ -311,6 +395,7 @@ class ModelHost:
                 self._worker_gone(loaded.client.exit)
             else:
                 self._pump()
+                self._after(self._context.on_ready, self)
 
     def on_load_failed(self, run: LoadRun, error: EngineError, spec: ModelSpec | None, crashed: bool) -> None:
         with self._exclusive():
@@ -388,17 +473,21 @@ class ModelHost:
         if answer.error is not None:
             self._finish(job, answer.error)
             return
-        prediction = answer.prediction(self.id, self._loaded.spec.task, total_ms)
+        prediction = answer.prediction(self.id, self._version, self._loaded.spec.task, total_ms)
         if job.settled:
             return
         job.settled = True
         job.state = RequestState.ANSWERED
+        if not job.own:
+            self._count_answer(job)
+        self._record(job)
+        self._after(resolve, job.future, prediction)
+
+    def _count_answer(self, job: Job) -> None:
         if job.lane.door == "window":
             self._counts.window += 1
         else:
             self._counts.network += 1
-        self._record(job)
-        self._after(resolve, job.future, prediction)
 
     def _on_recalled(self, message: Message) -> None:
         batch = self._batch_of(message)
@@ -431,7 +520,7 @@ class ModelHost:
             self._after(reject, refinement.future, answer.error)
             return
         total_ms = (self._context.clock() - refinement.began) * 1000
-        prediction = answer.prediction(self.id, self._loaded.spec.task, total_ms)
+        prediction = answer.prediction(self.id, self._version, self._loaded.spec.task, total_ms)
         self._after(resolve, refinement.future, prediction)
 
     # -- sending ---------------------------------------------------------------------------------------------------
@@ -465,7 +554,11 @@ class ModelHost:
         for item in items:
             item.payload.state = RequestState.RUNNING
         self._client.send(
-            {"type": "batch", "batch": batch.id, "items": [item.payload.message_item() for item in items]},
+            {
+                "type": "batch",
+                "batch": batch.id,
+                "items": [item.payload.message_item(self._preprocessing) for item in items],
+            },
             [buffer for item in items for buffer in item.payload.buffers],
         )
         self._context.wake(now + self._limits.hang_after_s)
@@ -529,12 +622,13 @@ class ModelHost:
         self._error = None
         source = self._loaded.spec if restart and self._loaded is not None else self.source
         self._run = LoadRun(
-            self._context.load,
+            self._load_context,
             self,
             self.id,
             source,
             device=self.device_asked,
             trust=self._trust,
+            precision=self.precision,
             runtime=self._runtime,
             known=self._loaded if restart else None,
         )
@@ -552,6 +646,8 @@ class ModelHost:
             state = ModelState.FAILED
         self._error = error if state is ModelState.FAILED else None
         self._trust = False
+        if not self.audible and (orphans := [item.payload for item in self._queue.clear()]):
+            self._after(self._context.on_orphans, self, orphans)
         self._turn_away(waiting_error)
         self._reject_tickets(error)
         self._set_state(state, error)
@@ -571,6 +667,24 @@ class ModelHost:
         for future in unloads:
             self._after(resolve, future, None)
 
+    def _retire_if_idle(self) -> None:
+        """What was taken is answered: end. A worker that is being restarted for nobody is not waited for."""
+        if self._removed or self._batches or len(self._queue):
+            return
+        if self._run is not None and self._state is not ModelState.STOPPING:
+            self._after(self._run.cancel)
+        if self._state is not ModelState.STOPPING:
+            self._restart_at = None
+            self._set_state(ModelState.STOPPING)
+        if self._run is None and self._client is None:
+            self._finish_unload()
+        else:
+            self._stop_if_idle()
+
+    def _is_known(self) -> bool:
+        """Whether an earlier worker of this very version told what is to be loaded."""
+        return self._loaded is not None and not self._was_ready
+
     def _stop_if_idle(self) -> None:
         if not self._batches and self._client is not None:
             client = self._client
@@ -584,6 +698,8 @@ class ModelHost:
             with self._lock:
                 try:
                     yield
+                    if self._retiring:
+                        self._retire_if_idle()
                 finally:
                     effects, self._effects = self._effects, []
         finally:
@@ -594,10 +710,14 @@ class ModelHost:
         """Call once the lock is released."""
         self._effects.append(lambda: function(*arguments))
 
+    def _post(self, event: Event) -> None:
+        if self.audible:
+            self._context.load.post(event)
+
     def _set_state(self, state: ModelState, error: EngineError | None = None) -> None:
         if state is not self._state or error is not None:
             self._state = state
-            self._context.load.post(ModelStateChanged(self.id, state, error))
+            self._post(ModelStateChanged(self.id, state, error))
             self._context.mark_changed()
 
     def _refusal(self, job: Job) -> EngineError | None:
@@ -661,6 +781,8 @@ class ModelHost:
         self._after(reject, job.future, error)
 
     def _record(self, job: Job) -> None:
+        if job.own:
+            return
         record = job.record()
         self._after(self._context.load.journal.record_request, record)
         self._context.mark_changed()
@@ -685,7 +807,10 @@ class ModelHost:
             "task": spec.task if spec else None,
             "format": spec.format if spec else None,
             "runtime": spec.runtime if spec else None,
+            "version": self._version or None,
             "device": loaded.device if loaded and client else self.device_asked,
+            "precision": (spec.precision if spec else "") or self.precision or PRECISIONS[0],
+            "threads": loaded.threads if loaded and client else None,
             "state": str(self._state),
             "loads": counts.loads,
             "requests": {"window": counts.window, "network": counts.network},

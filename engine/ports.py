@@ -2,39 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
 from engine.events import Event
+from engine.golden import GoldenReport, GoldenSample
 from engine.model_spec import ModelSpec
-from engine.prediction import ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
+from engine.prediction import Convention, ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
 
 
 class EnginePort(Protocol):
     """Thread-safe and never blocking the caller: what takes time comes back as a Future or a ticket."""
 
     def load(
-        self, source: str | Path | ModelSpec, device: str | None = None, trust: bool = False, runtime: str | None = None
+        self,
+        source: str | Path | ModelSpec,
+        device: str | None = None,
+        trust: bool = False,
+        runtime: str | None = None,
+        precision: str | None = None,
     ) -> LoadTicket:
         """Recognise, check consent, start a worker, load. ``device`` is ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or None
-        (chosen automatically); ``trust`` stores consent to a *program* class model first. A model that is loaded or
-        loading already gives its own ticket again. Every error arrives through ``ticket.future``."""
+        (chosen automatically); ``trust`` stores consent to a *program* class model first; ``precision`` is ``float32``,
+        ``bfloat16``, ``float16`` or None (as stated, else float32). A folder of numbered folders is one model whose
+        highest number answers. A model that is loaded or loading already gives its own ticket again; one that computes
+        in another precision is reloaded. Every error arrives through ``ticket.future``."""
 
     def unload(self, model_id: str) -> Future[None]:
         """End the model's worker; requests waiting for it get ``draining``. Raises ModelNotFound through the future."""
 
     def offer(
-        self, path: str | Path, device: str | None = None, trust: bool = False, runtime: str | None = None
+        self,
+        path: str | Path,
+        device: str | None = None,
+        trust: bool = False,
+        runtime: str | None = None,
+        precision: str | None = None,
     ) -> str:
         """Make a model known without loading it; the first request loads it. Returns its id."""
+
+    def reload(
+        self, model_id: str, trust: bool = False, device: str | None = None, precision: str | None = None
+    ) -> LoadTicket:
+        """Load what now lies on the disk as the next version, beside the one that answers, and swap once it is ready
+        and its golden sample agrees; no request is dropped. What goes wrong comes through ``ticket.future``, stands in
+        the entry as ``swap_error``, and leaves the version before it answering."""
+
+    def rollback(self, model_id: str) -> Future[dict[str, Any]]:
+        """Let the version before this one answer again: at once where its worker is kept (``keep_previous_s``), else
+        after loading it. The future is the model's entry; raises LoadFailed, ModelChanged through it."""
 
     def predict(self, request: PredictRequest) -> Future[Prediction]:
         """Queue one request. Cancelling the future drops the request if it still waits. Errors come through it."""
 
     def refine(self, prediction_id: str, params: dict[str, Any]) -> Future[Prediction]:
         """Postprocess a kept raw result with other ``params``; no inference. Raises PredictionExpired through it."""
+
+    def golden_sample(self, model_id: str) -> Future[GoldenSample | None]:
+        """The stored question and answer of a loaded model; None where it has none."""
+
+    def check_golden(self, model_id: str) -> Future[GoldenReport]:
+        """Ask the model its golden sample now. Raises UnusableInput where it has none, Loading where it is not loaded,
+        ModelNotFound. The entry's ``golden`` then has the result."""
+
+    def keep_golden(self, prediction_id: str) -> Future[GoldenReport]:
+        """Keep this answer as its model's golden sample, checked after each load; the future is its first check.
+        Raises PredictionExpired where question and answer are no longer at hand (the last 100 are)."""
+
+    def forget_golden(self, model_id: str) -> Future[None]:
+        """Remove the kept answer; a sample that came with the model's package counts again."""
+
+    def record_golden(self, model_id: str, report: GoldenReport) -> None:
+        """A check that another door made (the server's, over the network)."""
+
+    def save_sidecar(self, model_id: str, changes: Mapping[str, Any]) -> Future[Path]:
+        """State ``changes`` in the model's sidecar, comments preserved; the future is the file written. Keys are the
+        sidecar's, dotted (``preprocessing.scaling``, ``labels``); fields of [preprocessing] also without their section;
+        None takes a key out. Raises SidecarInvalid naming the key; nothing is written then."""
+
+    def try_conventions(self, model_id: str, data: bytes, content_type: str | None = None) -> Future[list[Convention]]:
+        """One picture under every plausible way of preparing it that the model's spec only assumes. Ways in which no
+        picture fits the model are left out. Raises UnusableInput where nothing is assumed or no way gives an answer."""
+
+    def apply_preprocessing(self, model_id: str, changes: Mapping[str, Any]) -> Future[ModelSpec]:
+        """Prepare pictures with ``changes`` (keys as of :meth:`save_sidecar`, of [preprocessing] only) from now on, at
+        both doors, and after a restart of the worker; a new load reads the sidecar. Raises SidecarInvalid."""
 
     def inspect(self, path: str | Path) -> Future[ModelSpec]:
         """What the file and its neighbours say, read in the inspector; needs no consent and loads nothing."""
@@ -50,7 +104,14 @@ class EnginePort(Protocol):
 
     def stats(self) -> dict[str, Any]:
         """``{"models": [{id, task, format, runtime, device, state, loads, requests: {window, network}, worker_pid,
-        waiting, running, restarts, error: {code, message} | None, offered, path, spec}], "waiting", "running"}``."""
+        waiting, running, restarts, error: {code, message} | None, offered, path, spec, version, versions, workers,
+        swap, swap_error, golden, precision, threads}], "waiting", "running"}``.
+
+        ``versions``: their names; the serving one is last, and before it the one a rollback returns to. ``workers``:
+        ``{version, state, worker_pid}`` of each version that is known, the serving one first. ``swap``: the state of
+        the version being loaded beside it, or None; ``swap_error``: why the last one did not come, as ``error``.
+        ``golden``: None, or ``{window, network: true | false | None, difference, tolerance, checked_at, version,
+        source, message}``, see :class:`engine.golden.GoldenReport`. ``threads``: of the worker, None without one."""
 
     def close(self) -> None:
         """End every worker and thread. Idempotent; the one call that blocks (bounded)."""

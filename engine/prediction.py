@@ -39,6 +39,7 @@ class PredictRequest:
     ``data`` is encoded bytes (a picture, CSV, JSON, .npy; ``content_type`` says which, or None to recognise it by its
     first bytes), rows of a table as dicts, or raw tensors by input name. ``params`` are the task's parameters
     (``top_k``, ``threshold``). ``client`` names the caller for fair sharing inside its lane. ``timeout_s``: seconds.
+    ``version``: the version that is to answer; None is the one that serves.
     """
 
     model: str
@@ -57,6 +58,7 @@ class Prediction:
 
     ``results`` entries are ``{"input": index, "predictions": …}`` or ``{"input": index, "error": {…}}``.
     ``timing_ms`` has ``decode``, ``wait``, ``infer``, ``post`` and ``total`` in milliseconds.
+    ``version`` is the version of the model that answered.
     ``id`` stays good for :meth:`engine.Engine.refine` while the worker keeps the raw result (the last 64).
     """
 
@@ -67,10 +69,11 @@ class Prediction:
     predictions: list[Any] | None = None
     outputs: dict[str, NDArray[Any]] | None = None
     results: list[dict[str, Any]] | None = None
+    version: str = "1"
 
     def to_json(self) -> dict[str, Any]:
         """The native HTTP shape (``contract.md``): raw tensors as ``{"dtype", "shape", "data"}``."""
-        out: dict[str, Any] = {"model": self.model, "task": self.task}
+        out: dict[str, Any] = {"model": self.model, "version": self.version, "task": self.task}
         if self.predictions is not None:
             out["predictions"] = self.predictions
         elif self.results is not None:
@@ -93,6 +96,22 @@ def _json_data(array: NDArray[Any]) -> Any:
             boxed[~finite] = None
             return boxed.tolist()
     return array.tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """One way to prepare a picture, and what the model answers to it.
+
+    ``changes`` are values by field of :class:`~engine.model_spec.Preprocessing` (``{"scaling": "0..1"}``), as
+    ``Engine.apply_preprocessing`` and ``Engine.save_sidecar`` take them; ``words`` say them to a person; ``current``:
+    the model prepares its pictures so now.
+    """
+
+    changes: dict[str, Any]
+    words: str
+    predictions: list[Any]
+    prediction: Prediction
+    current: bool = False
 
 
 class LoadTicket:

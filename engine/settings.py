@@ -39,6 +39,8 @@ class EngineLimits(BaseModel):
     restart_window_s: float = Field(60.0, gt=0.0)
     backoff_first_s: float = Field(0.5, gt=0.0)
     backoff_last_s: float = Field(8.0, gt=0.0)
+    keep_previous_s: float = Field(600.0, ge=0.0)
+    """A version that no longer answers by default keeps its worker this long, for a rollback at once."""
 
 
 class WorkerSettings(BaseModel):
@@ -50,6 +52,8 @@ class WorkerSettings(BaseModel):
     python_path: list[str] = []
     threads: int = Field(0, ge=0, le=1024)
     """Intra-operation threads per worker; 0: one per physical core, eight at most."""
+    share_cores: bool = True
+    """Where ``threads`` is 0: divide the cores among the models that are loaded when a worker starts."""
     device: str = "auto"
 
 

@@ -30,6 +30,12 @@ def intra_op_threads(asked: int) -> int:
     return max(1, min(8, psutil.cpu_count(logical=False) or os.cpu_count() or 1))
 
 
+def share_of_cores(settings: WorkerSettings, models: int) -> int:
+    """Threads of a worker that starts as one of ``models`` loaded models: as set, else its share of the cores."""
+    threads = intra_op_threads(settings.threads)
+    return max(1, threads // max(1, models)) if settings.threads == 0 and settings.share_cores else threads
+
+
 def child_environment(
     settings: WorkerSettings, threads: int, home: Path, parent: Mapping[str, str] = os.environ
 ) -> dict[str, str]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError, LoadCancelled, ModelNotFound
+from engine.errors import EngineError, LoadCancelled, LoadFailed, ModelNotFound, UnusableInput
 from engine.events import Event, EventBus, LoadProgress, LoadStage, ModelState, ModelStateChanged, Snapshot
-from engine.model_spec import ModelSpec, TensorSpec, TrustClass
-from engine.prediction import ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
+from engine.golden import GoldenReport, GoldenSample, golden_entry
+from engine.model_spec import SIDECAR, ModelSpec, TensorSpec, TrustClass
+from engine.prediction import Convention, ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
 from engine.serving_types import (
     KeyInfo,
     RequestRecord,
@@ -28,6 +29,7 @@ from engine.serving_types import (
     ServerState,
     ServerUrl,
 )
+from engine.sidecar_file import preprocessing_fields
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TIMING = {"decode": 1.2, "wait": 0.1, "infer": 3.4, "post": 0.1, "total": 4.8}
@@ -69,6 +71,9 @@ class FakeEngine:
         self.records: list[RequestRecord] = []
         self.unloaded: list[str] = []
         self.closed = False
+        self.golden: dict[str, GoldenSample] = {}
+        self.saved: list[tuple[str, dict[str, Any]]] = []
+        self._reports: dict[str, dict[str, GoldenReport]] = {}
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._models: dict[str, dict[str, Any]] = {}
@@ -94,6 +99,14 @@ class FakeEngine:
             "offered": True,
             "path": str(model.path),
             "spec": model.to_json(),
+            "version": model.version,
+            "versions": [model.version],
+            "workers": [{"version": model.version, "state": str(state), "worker_pid": 4242}],
+            "swap": None,
+            "swap_error": None,
+            "golden": None,
+            "precision": model.precision or "float32",
+            "threads": 2,
         }
         self._models[model.id] = entry
         return entry
@@ -109,7 +122,12 @@ class FakeEngine:
 
     # -- the engine's face -----------------------------------------------------------------------------------------
     def load(
-        self, source: str | Path | ModelSpec, device: str | None = None, trust: bool = False, runtime: str | None = None
+        self,
+        source: str | Path | ModelSpec,
+        device: str | None = None,
+        trust: bool = False,
+        runtime: str | None = None,
+        precision: str | None = None,
     ) -> LoadTicket:
         model = source if isinstance(source, ModelSpec) else spec(Path(source).name, path=Path(source))
         future: Future[dict[str, Any]] = Future()
@@ -137,9 +155,130 @@ class FakeEngine:
         return future
 
     def offer(
-        self, path: str | Path, device: str | None = None, trust: bool = False, runtime: str | None = None
+        self,
+        path: str | Path,
+        device: str | None = None,
+        trust: bool = False,
+        runtime: str | None = None,
+        precision: str | None = None,
     ) -> str:
         return str(self.add(spec(Path(path).name, path=Path(path)), ModelState.UNLOADED)["id"])
+
+    def reload(
+        self, model_id: str, trust: bool = False, device: str | None = None, precision: str | None = None
+    ) -> LoadTicket:
+        future: Future[dict[str, Any]] = Future()
+        ticket = LoadTicket(model_id, future, lambda: future.set_exception(LoadCancelled("The load was cancelled.")))
+        entry = self._models.get(model_id)
+        if entry is None:
+            future.set_exception(ModelNotFound("No such model is open."))
+        elif self.hold_loads:
+            self.held_loads.append((model_id, future))
+        elif self.load_error is not None:
+            entry["swap_error"] = {"code": self.load_error.code, "message": self.load_error.message}
+            future.set_exception(self.load_error)
+        else:
+            entry["version"] = str(len(entry["versions"]) + 1)
+            entry["versions"] = [*entry["versions"], entry["version"]]
+            entry["loads"] += 1
+            entry["swap_error"] = None
+            future.set_result(entry)
+        return ticket
+
+    def rollback(self, model_id: str) -> Future[dict[str, Any]]:
+        future: Future[dict[str, Any]] = Future()
+        entry = self._models.get(model_id)
+        if entry is None:
+            future.set_exception(ModelNotFound("No such model is open."))
+        elif len(entry["versions"]) < 2:
+            future.set_exception(LoadFailed(f"{model_id} has no earlier version to go back to."))
+        else:
+            *others, before, now = entry["versions"]
+            entry["version"], entry["versions"] = before, [*others, now, before]
+            future.set_result(entry)
+        return future
+
+    def golden_sample(self, model_id: str) -> Future[GoldenSample | None]:
+        return self._of(model_id, lambda entry: self.golden.get(model_id))
+
+    def check_golden(self, model_id: str) -> Future[GoldenReport]:
+        def check(entry: dict[str, Any]) -> GoldenReport:
+            sample = self.golden.get(model_id)
+            if sample is None:
+                raise UnusableInput(f"{model_id} has no golden sample.", code="no_golden_sample")
+            answer = self.answer(PredictRequest(model_id, sample.data, sample.content_type, lane="batch")).to_json()
+            report = sample.compare(answer, door="window", version=entry["version"])
+            self.record_golden(model_id, report)
+            return report
+
+        return self._of(model_id, check)
+
+    def keep_golden(self, prediction_id: str) -> Future[GoldenReport]:
+        if not self.requests:
+            return self._of("", lambda entry: None)
+        request = self.requests[-1]
+        answer = self.answer(request).to_json()
+        kind = next(kind for kind in ("predictions", "results", "outputs") if kind in answer)
+        data = request.data if isinstance(request.data, bytes) else b"{}"
+        self.golden[request.model] = GoldenSample(
+            data, request.content_type or "", dict(request.params), {kind: answer[kind]}, 1e-3, "kept answer"
+        )
+        return self.check_golden(request.model)
+
+    def forget_golden(self, model_id: str) -> Future[None]:
+        def forget(entry: dict[str, Any]) -> None:
+            self.golden.pop(model_id, None)
+            self._reports.pop(model_id, None)
+            entry["golden"] = None
+
+        return self._of(model_id, forget)
+
+    def record_golden(self, model_id: str, report: GoldenReport) -> None:
+        reports = self._reports.setdefault(model_id, {})
+        reports[report.door] = report
+        self._models[model_id]["golden"] = golden_entry(reports)
+
+    def save_sidecar(self, model_id: str, changes: Mapping[str, Any]) -> Future[Path]:
+        def save(entry: dict[str, Any]) -> Path:
+            self.saved.append((model_id, dict(changes)))
+            return Path(entry["path"]) / "deskside.toml"
+
+        return self._of(model_id, save)
+
+    def try_conventions(self, model_id: str, data: bytes, content_type: str | None = None) -> Future[list[Convention]]:
+        def answers(entry: dict[str, Any]) -> list[Convention]:
+            request = PredictRequest(model_id, data, content_type)
+            now = entry["spec"]["preprocessing"]["scaling"]
+            found = []
+            for scaling in ("0..255", "0..1", "-1..1"):
+                prediction = self.answer(request)
+                predictions = prediction.predictions or []
+                changes = {"scaling": scaling}
+                found.append(Convention(changes, f"values {scaling}", predictions, prediction, scaling == now))
+            return found
+
+        return self._of(model_id, answers)
+
+    def apply_preprocessing(self, model_id: str, changes: Mapping[str, Any]) -> Future[ModelSpec]:
+        def apply(entry: dict[str, Any]) -> ModelSpec:
+            fields = preprocessing_fields(changes)
+            entry["spec"]["preprocessing"] |= fields
+            entry["spec"]["evidence"] |= {f"preprocessing.{name}": SIDECAR for name in fields}
+            return ModelSpec.from_json(entry["spec"])
+
+        return self._of(model_id, apply)
+
+    def _of(self, model_id: str, ask: Callable[[dict[str, Any]], Any]) -> Future[Any]:
+        """What ``ask`` says of an open model's entry, as a future."""
+        future: Future[Any] = Future()
+        entry = self._models.get(model_id)
+        try:
+            if entry is None:
+                raise ModelNotFound("No such model is open.")
+            future.set_result(ask(entry))
+        except EngineError as error:
+            future.set_exception(error)
+        return future
 
     def predict(self, request: PredictRequest) -> Future[Prediction]:
         future: Future[Prediction] = Future()

@@ -33,7 +33,11 @@ DEFAULT_TIMEOUT_MS = 30_000
 LONGEST_TIMEOUT_MS = 60_000
 MOST_TOP_K = 100_000
 
-_PUBLIC_FIELDS = ("id", "task", "format", "runtime", "device", "state", "loads", "requests")
+MOST_VERSION = 64
+
+_PUBLIC_FIELDS = (
+    "id", "task", "format", "runtime", "device", "state", "loads", "requests", "version", "versions", "golden",
+)  # fmt: skip
 _CANNOT_ANSWER = frozenset(
     {ModelState.STARTING, ModelState.LOADING, ModelState.WARMING, ModelState.STOPPING, ModelState.FAILED}
 )
@@ -70,6 +74,7 @@ def native_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
             lane=caller().lane,
             client=caller().client,
             timeout_s=timeout_ms(request.headers.get(TIMEOUT_HEADER)) / 1000,
+            version=query_version(),
         )
         gone = request.environ.get("waitress.client_disconnected", lambda: False)
         return json_response(plane.ask(question, gone).to_json())
@@ -132,6 +137,14 @@ def query_params() -> dict[str, Any]:
             raise Malformed("threshold must be a number from 0 to 1.")
         params["threshold"] = threshold
     return params
+
+
+def query_version() -> str | None:
+    """The version named in the query; None is the one that serves. Raises Malformed for a name that is none."""
+    version = request.args.get("version")
+    if version is not None and not 0 < len(version) <= MOST_VERSION:
+        raise Malformed(f"version must be the name of a version, of at most {MOST_VERSION} characters.")
+    return version
 
 
 def read_body(limit: int) -> bytes:

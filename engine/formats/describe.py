@@ -28,10 +28,11 @@ from engine.formats import (
     torch_files,
 )
 from engine.formats.disk import EXPECTED, NotRegular, entries, read_bounded, read_head, unreadable
-from engine.formats.sidecar import Sidecar, find_sidecar, read_sidecar
+from engine.formats.sidecar import Sidecar, read_sidecar
 from engine.identity import BIOIMAGE_FILES, MODEL_SUFFIXES, hugging_face_folder
 from engine.model_spec import ASSUMED, SIDECAR, ModelSpec
 from engine.settings import data_dir as default_data_dir
+from engine.sidecar_file import find_sidecar
 
 LABELS_FILE = "labels.txt"
 MAX_LABELS_BYTES = 4 << 20

@@ -1,13 +1,12 @@
 """The TOML sidecar: what a person states about a model, checked key by key.
 
 ``deskside.toml`` in the model's folder, ``<name>.deskside.toml`` beside a single file, or a file in the data folder
-where the model's own is read-only (:func:`sidecar_in_data_folder`). Keys: docs/sidecar.md. What it states wins over
+where the model's own is read-only (:mod:`engine.sidecar_file`). Keys: docs/sidecar.md. What it states wins over
 what was read in the model.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tomllib
 from collections.abc import Callable
@@ -18,10 +17,8 @@ from typing import Any
 from engine.errors import ModelUnreadable, SidecarInvalid
 from engine.formats.disk import open_regular, unreadable
 from engine.model_spec import TensorSpec
+from engine.sidecar_file import MAX_BYTES
 
-FOLDER_NAME = "deskside.toml"
-SUFFIX = ".deskside.toml"
-MAX_BYTES = 1 << 20
 TASKS = ("image-classification", "tabular-classification", "raw-tensors")
 DTYPES = frozenset(
     {"bool", "float16", "float32", "float64", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "uint16",
@@ -54,25 +51,6 @@ class _Wrong(Exception):
     """What was expected at a key."""
 
 
-def sidecar_in_data_folder(model: Path, data_dir: Path) -> Path:
-    """Where the sidecar of a model in a read-only place lies: named after the model and the hash of its whole path."""
-    return data_dir / "sidecars" / f"{model.name}-{hashlib.sha256(str(model).encode()).hexdigest()[:16]}{SUFFIX}"
-
-
-def find_sidecar(path: Path, model_file: Path, data_dir: Path) -> Path | None:
-    """The sidecar of a model: beside the single file first, then in its folder, then in the data folder."""
-    candidates = [
-        model_file.parent / (model_file.name + SUFFIX),
-        model_file.parent / (model_file.stem + SUFFIX),
-    ]
-    if model_file.is_dir():
-        candidates.append(model_file / FOLDER_NAME)
-    if path.is_dir():
-        candidates.append(path / FOLDER_NAME)
-    candidates.append(sidecar_in_data_folder(path, data_dir))
-    return next((candidate for candidate in candidates if candidate.exists()), None)
-
-
 def read_sidecar(path: Path) -> Sidecar:
     """Parse and check. Raises SidecarInvalid naming file and key, ModelUnreadable."""
     try:
@@ -83,6 +61,11 @@ def read_sidecar(path: Path) -> Sidecar:
         raise ModelUnreadable(problem.message.partition(":")[0] + ".") from error
     if len(data) > MAX_BYTES:
         raise SidecarInvalid(f"{path.name} is larger than 1 MiB, which no sidecar should be.")
+    return parse_sidecar(path, data)
+
+
+def parse_sidecar(path: Path, data: bytes) -> Sidecar:
+    """What ``data``, the content of ``path``, states. Raises SidecarInvalid naming file and key."""
     try:
         table = tomllib.loads(data.decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -3,6 +3,7 @@
 It serves ``call`` frames one after the other (:mod:`engine.protocol`) and ends on ``stop`` or when the channel closes::
 
     inspect        {path, data_dir?}              -> {spec}                                (ModelSpec.to_json)
+    check_sidecar  {name} [bytes]                 -> {}                       (a sidecar that is about to be written)
     preview_image  {max_side, path?} [bytes]      -> {width, height, source_size, note} [rgb]
     preview_table  {max_rows, path?} [bytes]      -> {columns, rows, total_rows}
 
@@ -23,7 +24,9 @@ from engine.codecs.tables import parse_csv
 from engine.errors import EngineError, InternalError, Malformed, ModelUnreadable, UnusableInput
 from engine.formats import describe_model
 from engine.formats.disk import NotRegular, open_regular, reason
+from engine.formats.sidecar import parse_sidecar
 from engine.protocol import Buffer, Message, ProtocolError
+from engine.sidecar_file import FOLDER_NAME
 from engine.worker.images import decode_image
 from engine.worker.limits import inspector_limits
 
@@ -49,6 +52,7 @@ class Inspector:
         self._channel = channel
         self._operations: dict[str, Callable[[dict[str, Any], list[Buffer]], Answer]] = {
             "inspect": _inspect,
+            "check_sidecar": _check_sidecar,
             "preview_image": _preview_image,
             "preview_table": _preview_table,
         }
@@ -100,6 +104,11 @@ def _inspect(arguments: dict[str, Any], _: list[Buffer]) -> Answer:
     data_dir = arguments.get("data_dir")
     spec = describe_model(_path(arguments), None if data_dir is None else Path(str(data_dir)))
     return {"spec": spec.to_json()}, []
+
+
+def _check_sidecar(arguments: dict[str, Any], buffers: list[Buffer]) -> Answer:
+    parse_sidecar(Path(str(arguments.get("name") or FOLDER_NAME)), _input(arguments, buffers))
+    return {}, []
 
 
 def _preview_image(arguments: dict[str, Any], buffers: list[Buffer]) -> Answer:

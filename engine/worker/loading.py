@@ -6,7 +6,7 @@ import logging
 import os
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_MAX_BATCH = 8
 _MAX_THREADS = 8
+_MAX_VARIANTS = 64
 _WARM_UP_BYTES = 256 << 20
 _TRACEBACK_LINES = 12
 
@@ -43,6 +44,24 @@ class LoadedModel:
     task: Task
     reader: InputReader
     executor: Executor
+    variants: dict[str, LoadedModel] = field(default_factory=dict)
+
+    def prepared_by(self, preprocessing: dict[str, Any] | None) -> LoadedModel:
+        """This model with pictures prepared in another way (the JSON of Preprocessing). The weights are shared.
+
+        Raises LoadFailed where no picture can be prepared so for this model.
+        """
+        if preprocessing is None:
+            return self
+        key = repr(sorted(preprocessing.items()))
+        if (known := self.variants.get(key)) is None:
+            spec = ModelSpec.from_json(self.spec.to_json() | {"preprocessing": preprocessing})
+            task = create_task(spec)
+            known = replace(self, spec=spec, task=task, reader=InputReader(task, spec.inputs), variants={})
+            if len(self.variants) >= _MAX_VARIANTS:
+                self.variants.clear()
+            self.variants[key] = known
+        return known
 
     def info(self) -> dict[str, Any]:
         """The ``info`` of the ``ready`` message."""
@@ -126,15 +145,15 @@ def complete_spec(spec: ModelSpec, signature: LoadedSignature) -> ModelSpec:
     """
     evidence = dict(spec.evidence)
     changes: dict[str, Any] = {}
-    for field, real in (("inputs", signature.inputs), ("outputs", signature.outputs)):
-        stated: tuple[TensorSpec, ...] = getattr(spec, field)
+    for name, real in (("inputs", signature.inputs), ("outputs", signature.outputs)):
+        stated: tuple[TensorSpec, ...] = getattr(spec, name)
         if real is None:
             continue
-        if stated and evidence.get(field, ASSUMED) == SIDECAR:
-            _check_against(field, stated, real)
+        if stated and evidence.get(name, ASSUMED) == SIDECAR:
+            _check_against(name, stated, real)
         else:
-            changes[field] = real
-            evidence[field] = TENSOR_SIGNATURE
+            changes[name] = real
+            evidence[name] = TENSOR_SIGNATURE
     if signature.signatures and evidence.get("signatures", ASSUMED) != SIDECAR:
         changes["signatures"] = signature.signatures
         evidence["signatures"] = TENSOR_SIGNATURE

@@ -139,7 +139,7 @@ class WorkerLoop:
         assert self._model is not None
         begun = time.perf_counter()
         try:
-            work = self._model.reader.read(item, buffers)
+            work = self._model.prepared_by(item.get("preprocessing")).reader.read(item, buffers)
         except EngineError as error:
             return error
         except MemoryError:
@@ -149,6 +149,7 @@ class WorkerLoop:
             return InternalError(
                 "The input could not be read because of a fault in Deskside.", details=last_lines(error)
             )
+        work.preprocessing = item.get("preprocessing")
         work.decode_ms = _milliseconds(begun)
         return work
 
@@ -231,7 +232,7 @@ class WorkerLoop:
             return {"error": error_json(work), "timing": {"decode": 0.0, "infer": 0.0, "post": 0.0}}, []
         begun = time.perf_counter()
         raw = work.finish()
-        entry, packed = _answer(model, raw, work.params)
+        entry, packed = _answer(model.prepared_by(work.preprocessing), raw, work.params)
         if "result" in entry:
             self._kept.keep(item_id, raw)
         entry["timing"] = {"decode": work.decode_ms, "infer": work.infer_ms, "post": _milliseconds(begun)}

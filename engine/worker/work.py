@@ -67,6 +67,8 @@ class Work:
     errors: dict[int, EngineError] = field(default_factory=dict)
     inputs: int = 0
     decode_ms: float = 0.0
+    preprocessing: dict[str, Any] | None = None
+    """How its pictures were prepared, where not as the model's spec says."""
 
     @property
     def infer_ms(self) -> float:

@@ -31,6 +31,7 @@ def test_a_picture_reaches_the_engine_as_it_came(http: Door2Client, engine: Fake
     assert response.status_code == 200
     assert response.get_json() == {
         "model": "digits-keras",
+        "version": "1",
         "task": "image-classification",
         "predictions": answer_three(engine.requests[0]).predictions,
         "timing_ms": TIMING,

@@ -113,7 +113,7 @@ def test_a_worker_that_dies_at_every_restart_is_given_up(tmp_path: Path) -> None
         from dataclasses import replace
 
         entry = loaded(engine, replace(good, options={}))
-        host = engine._hosts["fake"]
+        host = engine._models["fake"].serving
         assert host._loaded is not None
         host._loaded = replace(host._loaded, spec=replace(host._loaded.spec, options={"load_crash": True}))
         os.kill(entry["worker_pid"], signal.SIGKILL)

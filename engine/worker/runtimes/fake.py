@@ -11,6 +11,8 @@ Options; "on" values compare with the first element of a row:
 
 ========================  ============================================================================================
 ``labels``                list of class names
+``scale``                 what ``y`` is of ``x``; 2 without it
+``options_file``          path of a JSON object of more options, read by each load: a model file that changes
 ``load_s``                seconds the load takes, spread evenly over its stages
 ``load_hang``             true: the load never ends (it hangs in "importing framework")
 ``stage_hang``            value of a LoadStage in which the load never ends
@@ -40,6 +42,7 @@ Options; "on" values compare with the first element of a row:
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -87,6 +90,8 @@ class FakeRuntime:
 
     def load(self, spec: ModelSpec, device: str, threads: int, report: ReportStage) -> LoadedSignature:
         self._options = spec.options
+        if (more := spec.options.get("options_file")) is not None:
+            self._options = spec.options | json.loads(Path(more).read_text(encoding="utf-8"))
         if spec.options.get("stage_hang") == LoadStage.WARMING.value:
             self.warm_up_runs = 1
         inputs = spec.inputs or (TensorSpec("x", "float32", (-1, -1)),)
@@ -169,7 +174,7 @@ class FakeRuntime:
             scores = np.full((len(x), self._labels), 0.1 / max(1, self._labels - 1), dtype=np.float32)
             scores[np.arange(len(x)), np.abs(checksum).astype(np.int64) % self._labels] = 0.9
             outputs["scores"] = scores
-        outputs["y"] = x * 2
+        outputs["y"] = x * self._options.get("scale", 2)
         outputs["checksum"] = checksum
         if "nan_on_value" in self._options and flat.shape[1]:
             bad = flat[:, 0] == self._options["nan_on_value"]

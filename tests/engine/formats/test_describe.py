@@ -167,7 +167,7 @@ def test_a_folder_and_its_single_model_file_are_the_same_model(copied: Copied, t
 
 
 def test_sidecar_in_the_data_folder(copied: Copied, tmp_path: Path) -> None:
-    from engine.formats.sidecar import sidecar_in_data_folder
+    from engine.sidecar_file import sidecar_in_data_folder
 
     file = copied("script.pt")
     stored = sidecar_in_data_folder(file.parent, tmp_path / "data")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ModelUnreadable, SidecarInvalid
-from engine.formats.sidecar import find_sidecar, read_sidecar
+from engine.formats.sidecar import read_sidecar
 from engine.model_spec import TensorSpec
+from engine.sidecar_file import find_sidecar
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "sidecar.md"
 
