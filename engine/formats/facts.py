@@ -153,7 +153,7 @@ FACTS = (
     ),
     FormatFacts(
         source="BioImage.IO package",
-        opened="the folder or the `.zip` of `rdf.yaml` with TorchScript, ONNX or Keras weights",
+        opened="the unpacked folder of `rdf.yaml` with TorchScript, ONNX or Keras weights",
         suffixes=(),
         reads="axes, pre- and postprocessing, test inputs and outputs",
         formats=(bioimage_io.NAME,),
