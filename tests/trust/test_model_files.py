@@ -190,7 +190,7 @@ cases(
             f / "m.safetensors", {"a": TENSOR([4], 0, 16), "b": TENSOR([4], 20, 36)}, bytes(36)
         ),
         "million-tensors": lambda f, _: hostile.safetensors(
-            f / "m.safetensors", {str(i): TENSOR([], 0, 0, "U8") for i in range(100_000)}
+            f / "m.safetensors", {str(i): TENSOR([0], 0, 0, "U8") for i in range(100_000)}
         ),
         "shape-overflow": lambda f, _: hostile.safetensors(
             f / "m.safetensors", {"a": TENSOR([1 << 62, 1 << 62], 0, 16)}, bytes(16)
