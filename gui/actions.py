@@ -10,8 +10,8 @@ from PySide6.QtWidgets import QMenu
 if TYPE_CHECKING:
     from gui.main_window import MainWindow
 
-PREDICT, SERVER, SETTINGS = range(3)
-"""The pages, in their order."""
+PREDICT, SERVER, SETTINGS, CARD = range(4)
+"""The pages, in their order; the model card has no place in the rail, it belongs to Predict."""
 
 
 def fill_menu(window: MainWindow) -> QMenu:
@@ -26,11 +26,16 @@ def fill_menu(window: MainWindow) -> QMenu:
         ("Copy the answer as JSON", "Ctrl+Shift+C", page.copy_answer),
         ("Clear the list", "", page.clear),
         ("", "", None),
+        ("Model card", "Ctrl+I", window.show_card),
+        ("Keep this answer", "Ctrl+Shift+K", page.work.keep_answer),
+        ("Check the kept answer", "", window.check_golden),
+        ("Reload the model's files", "Ctrl+R", window.reload_active),
+        ("", "", None),
         ("Predict", "Ctrl+1", lambda: window.show_page(PREDICT)),
         ("Server", "Ctrl+2", lambda: window.show_page(SERVER)),
         ("Settings", "Ctrl+,", lambda: window.show_page(SETTINGS)),
         ("", "", None),
-        ("Cancel the load", "Esc", window.cancel_newest),
+        ("Cancel or close", "Esc", window.cancel_newest),
         ("Close this model", "", window.eject_active),
         ("", "", None),
         ("Quit", "Ctrl+Q", window.close),

@@ -20,14 +20,16 @@ from engine import EnginePort
 from engine.errors import ConsentRequired
 from engine.events import Notice, Snapshot
 from engine.settings import Settings, SettingsStore
-from gui.actions import PREDICT, SERVER, fill_menu
+from gui.actions import CARD, PREDICT, SERVER, fill_menu
 from gui.closing import CLOSE_WITHIN_MS, Closing
 from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
-from gui.model_loader import ModelLoader
+from gui.model_changes import ModelChanges
+from gui.model_loader import LoadOrder, ModelLoader
 from gui.model_shelf import ModelShelf
 from gui.panels.consent_dialog import ConsentDialog, ask_consent
 from gui.panels.frame import Header, Rail, StatusLine
+from gui.panels.model_card_page import ModelCardPage
 from gui.panels.predict_page import PredictPage
 from gui.panels.requests_card import RequestsCard
 from gui.panels.server_page import ServerPage
@@ -66,14 +68,16 @@ class MainWindow(QMainWindow):
         self.shelf = ModelShelf(self)
         self.queue = PredictQueue(self.bridge, self)
         self.server = ServerBridge(server, self.bridge, self)
+        self.changes = ModelChanges(self.bridge, self.shelf, self.server, self)
         self.header = Header(self.shelf)
         self.rail = Rail()
         self.predict_page = PredictPage(self.bridge, self.shelf, self.queue, examples, settings.window.doubtful_below)
         self.requests = RequestsCard()
         self.server_page = ServerPage(self.server, self.shelf, self.requests, settings.server.port)
         self.settings_page = SettingsPage(self.bridge, settings, settings_store)
+        self.card_page = ModelCardPage(self.bridge, self.shelf, self.queue, self.changes)
         self.pages = QStackedWidget()
-        for page in (self.predict_page, self.server_page, self.settings_page):
+        for page in (self.predict_page, self.server_page, self.settings_page, self.card_page):
             self.pages.addWidget(page)
         self.status_line = StatusLine()
         self.focus_ring = FocusRing(self)
@@ -128,8 +132,17 @@ class MainWindow(QMainWindow):
         page.cancel_asked.connect(loader.cancel)
         page.status.connect(self.status_line.say)
         page.answered.connect(self.status_line.show_timing)
+        page.answered.connect(self._show_position)
         page.zoomed.connect(self._show_position)
         self.queue.changed.connect(self._show_position)
+        page.card_asked.connect(self.show_card)
+        page.keep_asked.connect(self.changes.keep)
+        self.card_page.status.connect(self.status_line.say)
+        self.card_page.back_asked.connect(lambda: self.show_page(PREDICT))
+        self.card_page.reload_asked.connect(self.reload_model)
+        self.card_page.run_asked.connect(self.reload_model)
+        self.changes.done.connect(lambda sentence: self.status_line.say("ok", sentence))
+        self.changes.failed.connect(self._on_change_failed)
         self.server_page.status.connect(self.status_line.say)
         self.settings_page.status.connect(self.status_line.say)
         self.settings_page.changed.connect(self._on_settings)
@@ -138,6 +151,9 @@ class MainWindow(QMainWindow):
         self.header.cancel_asked.connect(loader.cancel)
         self.header.eject_asked.connect(self.eject)
         self.header.start_again_asked.connect(self._on_start_again)
+        self.header.card_asked.connect(self.show_card)
+        self.header.reload_asked.connect(self.reload_model)
+        self.header.rollback_asked.connect(self.changes.roll_back)
         self.header.open_asked.connect(page.open_model)
         self.header.pill.clicked.connect(lambda: self.show_page(SERVER))
         self.header.menu_button.clicked.connect(
@@ -153,8 +169,20 @@ class MainWindow(QMainWindow):
         if self._closing.under_way:
             return
         self.predict_page.leave_error()
-        self.shelf.load_asked(self.loader.load(path, trust), path)
+        self.shelf.load_asked(self.loader.load(LoadOrder(path, trust)), path)
         self.status_line.say("accent", f"Loading {path.name}.")
+
+    def reload_model(self, key: str, device: str = "", precision: str = "", trust: bool = False) -> None:
+        """Load the next version of an open model from its files, beside the one that answers until then."""
+        card = self.shelf.card(key)
+        if card is None or card.token or self._closing.under_way:
+            return
+        if any(other.replaces == key for other in self.shelf.cards):
+            self.status_line.say("accent", f"The next version of {card.name} is being loaded already.")
+            return
+        order = LoadOrder(card.path, trust, replaces=key, device=device, precision=precision)
+        self.shelf.swap_asked(self.loader.load(order), key)
+        self.status_line.say("accent", f"Loading the next version of {card.name}; this one answers until then.")
 
     def open_paths(self, paths: Sequence[Path]) -> None:
         """What the command line named, or a second start handed over."""
@@ -166,31 +194,49 @@ class MainWindow(QMainWindow):
         self.bridge.ask(self, lambda engine: engine.unload(key), lambda _: self.shelf.removed(key), self._on_internal)
 
     def _on_loaded(self, token: int, entry: dict[str, Any]) -> None:
+        card = self.shelf.by_token(token)
         self.shelf.load_finished(token, entry)
-        self.status_line.say("ok", f"{entry['id']} is ready.")
+        if card is not None and card.replaces:
+            self.status_line.say("ok", f"Version {entry.get('version', '')} of {entry['id']} answers now.")
+        else:
+            self.status_line.say("ok", f"{entry['id']} is ready.")
 
-    def _on_load_failed(self, token: int, path: Path, error: BaseException) -> None:
+    def _on_load_failed(self, token: int, order: LoadOrder, error: BaseException) -> None:
         self.shelf.load_ended(token)
         if isinstance(error, ConsentRequired):
-            self._ask_consent(path, error)
+            self._ask_consent(order, error)
             return
-        self.status_line.say("error", f"{path.name} was not opened.")
+        if order.replaces:
+            self._on_swap_failed(order.replaces, error)
+            return
+        self.status_line.say("error", f"{order.path.name} was not opened.")
         self.predict_page.show_error(error)
         self.show_page(PREDICT)
 
-    def _on_load_cancelled(self, token: int, path: Path) -> None:
-        self.shelf.load_ended(token)
-        self.status_line.say("", f"The load of {path.name} was cancelled.")
+    def _on_swap_failed(self, key: str, error: BaseException) -> None:
+        """The version before goes on answering: a banner says so, wherever the person is."""
+        card = self.shelf.card(key)
+        version = card.version if card is not None else ""
+        sentence = f"The next version of {key} was not taken; version {version} still answers."
+        self.status_line.say("error", sentence)
+        banner = self.card_page.banner if self.pages.currentIndex() == CARD else self.predict_page.banner
+        banner.say("error", sentence, error_text(error).sentence)
 
-    def _ask_consent(self, path: Path, error: ConsentRequired) -> None:
+    def _on_load_cancelled(self, token: int, order: LoadOrder) -> None:
+        self.shelf.load_ended(token)
+        self.status_line.say("", f"The load of {order.path.name} was cancelled.")
+
+    def _ask_consent(self, order: LoadOrder, error: ConsentRequired) -> None:
         def over(run_it: bool) -> None:
             self.consent_dialog = None
-            if run_it:
-                self.load_model(path, trust=True)
+            if not run_it:
+                self.status_line.say("", f"{order.path.name} was not opened.")
+            elif order.replaces:
+                self.reload_model(order.replaces, order.device, order.precision, trust=True)
             else:
-                self.status_line.say("", f"{path.name} was not opened.")
+                self.load_model(order.path, trust=True)
 
-        self.consent_dialog = ask_consent(self, path, error, over)
+        self.consent_dialog = ask_consent(self, order.path, error, over)
 
     def _on_chip_chosen(self, key: str) -> None:
         self.shelf.set_active(key)
@@ -202,15 +248,43 @@ class MainWindow(QMainWindow):
             self.load_model(card.path)
 
     def cancel_newest(self) -> None:
-        """Cancel the load that was asked for last."""
+        """Cancel the load that was asked for last; with none under way, leave the model card."""
         loading = self.shelf.loading
         if loading is not None:
             self.loader.cancel(loading.token)
+        elif self.pages.currentIndex() == CARD:
+            self.show_page(PREDICT)
 
     def eject_active(self) -> None:
         """Close the model that answers what is dropped."""
         if self.shelf.active is not None:
             self.eject(self.shelf.active.key)
+
+    # -- the model card --------------------------------------------------------------------------------------------
+    def show_card(self, key: str = "") -> None:
+        """Open the card of ``key``, by default of the model that answers what is dropped."""
+        card = self.shelf.card(key) if key else self.shelf.active
+        if card is None or not card.spec:
+            self.status_line.say("", "Open a model first: its card says what was found in it, and where.")
+            return
+        self.card_page.show_model(card.key)
+        self.show_page(CARD)
+
+    def check_golden(self) -> None:
+        """Ask the active model for its kept answer again."""
+        if self.shelf.active is not None:
+            self.changes.check_golden(self.shelf.active.key)
+
+    def reload_active(self) -> None:
+        """Reload the model that answers what is dropped, or the one whose card is open."""
+        card = self.card_page.model if self.pages.currentIndex() == CARD else self.shelf.active
+        if card is not None:
+            self.reload_model(card.key)
+
+    def _on_change_failed(self, sentence: str, error: BaseException) -> None:
+        self.status_line.say("error", sentence)
+        if self.pages.currentIndex() != CARD:
+            self.predict_page.banner.say("error", sentence, error_text(error).sentence)
 
     # -- what the engine and the server say ------------------------------------------------------------------------
     def _on_snapshot(self, event: Snapshot) -> None:
@@ -235,7 +309,7 @@ class MainWindow(QMainWindow):
 
     def show_page(self, index: int) -> None:
         self.pages.setCurrentIndex(index)
-        self.rail.select(index)
+        self.rail.select(PREDICT if index == CARD else index)
         self._show_position()
 
     def _show_position(self, *_changed: object) -> None:

@@ -9,6 +9,7 @@ import itertools
 import threading
 import time
 from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,26 @@ PROGRESS_INTERVAL_S = 0.05
 
 
 _ABANDONED: list[QThread] = []
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOrder:
+    """What to load. ``replaces`` is the id of an open model whose next version is wanted, "" for a load of its own;
+    it stays on its device and in its precision where none is named."""
+
+    path: Path
+    trust: bool = False
+    replaces: str = ""
+    device: str = ""
+    precision: str = ""
+
+    def start(self, engine: EnginePort) -> LoadTicket:
+        """Ask ``engine`` for it. What goes wrong may be raised here or come through the ticket."""
+        if self.replaces:
+            return engine.reload(
+                self.replaces, trust=self.trust, device=self.device or None, precision=self.precision or None
+            )
+        return engine.load(self.path, trust=self.trust)
 
 
 class _LoadWorker(QObject):
@@ -42,12 +63,12 @@ class _LoadWorker(QObject):
         self._last: dict[str, tuple[LoadStage, float]] = {}
         self._open = True
 
-    def load(self, token: int, path: Path, trust: bool) -> None:
+    def load(self, token: int, order: LoadOrder) -> None:
         if token in self._cancelled:
             self._finish(token, None, LoadCancelled("The load was cancelled."))
             return
         try:
-            ticket = self._engine.load(path, trust=trust)
+            ticket = order.start(self._engine)
         except Exception as error:  # noqa: BLE001  (becomes the load's own error, shown to the person)
             self._finish(token, None, error)
             return
@@ -104,7 +125,7 @@ class ModelLoader(QObject):
     """Loads by token. Signals, all on the GUI thread and in order:
 
     ``started(token, model_id)`` once the engine took the load, ``progressed(LoadProgress)``, then exactly one of
-    ``loaded(token, entry)``, ``failed(token, path, error)``, ``cancelled(token, path)``.
+    ``loaded(token, entry)``, ``failed(token, order, error)``, ``cancelled(token, order)``.
     """
 
     started = Signal(int, str)
@@ -113,13 +134,13 @@ class ModelLoader(QObject):
     failed = Signal(int, object, object)
     cancelled = Signal(int, object)
     stopped = Signal()
-    _load_asked = Signal(int, object, bool)
+    _load_asked = Signal(int, object)
 
     def __init__(self, bridge: EngineBridge, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._bridge = bridge
         self._tokens = itertools.count(1)
-        self._paths: dict[int, Path] = {}
+        self._orders: dict[int, LoadOrder] = {}
         self._thread = QThread()
         self._thread.setObjectName("model-loader")
         self._worker = _LoadWorker(bridge.engine)
@@ -135,18 +156,18 @@ class ModelLoader(QObject):
 
     @property
     def is_loading(self) -> bool:
-        return bool(self._paths)
+        return bool(self._orders)
 
-    def load(self, path: Path, trust: bool = False) -> int:
+    def load(self, order: LoadOrder) -> int:
         """Ask for a load; returns its token at once."""
         token = next(self._tokens)
-        self._paths[token] = path
-        self._load_asked.emit(token, path, trust)
+        self._orders[token] = order
+        self._load_asked.emit(token, order)
         return token
 
     def cancel(self, token: int) -> None:
         """End a load in whatever stage it is. The engine is told on a task thread, so a slow answer freezes nothing."""
-        if token in self._paths:
+        if token in self._orders:
             self._bridge.run(self, lambda: self._worker.cancel(token), _nothing, _raise)
 
     def shut_down(self) -> None:
@@ -156,7 +177,7 @@ class ModelLoader(QObject):
 
     def cancel_all(self) -> None:
         """End every load, from any thread."""
-        for token in tuple(self._paths):
+        for token in tuple(self._orders):
             self._worker.cancel(token)
 
     def wait(self, milliseconds: int) -> bool:
@@ -169,13 +190,13 @@ class ModelLoader(QObject):
             _ABANDONED.append(self._thread)
 
     def _on_finished(self, token: int, entry: dict[str, Any] | None, error: BaseException | None) -> None:
-        path = self._paths.pop(token, None)
-        if path is None:
+        order = self._orders.pop(token, None)
+        if order is None:
             return
         if isinstance(error, LoadCancelled):
-            self.cancelled.emit(token, path)
+            self.cancelled.emit(token, order)
         elif error is not None:
-            self.failed.emit(token, path, error)
+            self.failed.emit(token, order, error)
         else:
             self.loaded.emit(token, entry)
 

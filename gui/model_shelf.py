@@ -25,7 +25,11 @@ class ChipPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """One model as the window shows it. ``token`` is the load under way, 0 where there is none."""
+    """One model as the window shows it. ``token`` is the load under way, 0 where there is none.
+
+    ``replaces`` is the id of the model whose next version this load brings: both stand together until it is there.
+    ``entry`` is the engine's own entry, as of the newest snapshot.
+    """
 
     key: str
     name: str
@@ -46,6 +50,20 @@ class ModelCard:
     network_requests: int = 0
     problem: str = ""
     spec: dict[str, Any] = field(default_factory=dict)
+    replaces: str = ""
+    entry: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """The version that answers."""
+        return str(self.entry.get("version") or self.spec.get("version") or "1")
+
+    @property
+    def version_before(self) -> str:
+        """The version that a rollback goes to, "" where there is none."""
+        known = [str(version) for version in self.entry.get("versions") or ()]
+        at = known.index(self.version) if self.version in known else 0
+        return known[at - 1] if at else ""
 
 
 _PHASES = {
@@ -89,6 +107,10 @@ class ModelShelf(QObject):
         under_way = [card for card in self.cards if card.token]
         return under_way[-1] if under_way else None
 
+    def card(self, key: str) -> ModelCard | None:
+        """The model called ``key``; a swap under way has a card of its own."""
+        return self._cards.get(key)
+
     def by_token(self, token: int) -> ModelCard | None:
         return next((card for card in self.cards if card.token == token), None)
 
@@ -100,9 +122,20 @@ class ModelShelf(QObject):
         )
         self.changed.emit()
 
+    def swap_asked(self, token: int, model_id: str) -> None:
+        """The next version of ``model_id`` is being loaded; the one that answers keeps its card."""
+        before = self._cards[model_id]
+        now = time.monotonic()
+        name = f"{before.name}, next version"
+        card = ModelCard(
+            f"load-{token}", name, before.path, ChipPhase.STARTING, token, before.task, before.format,
+            stage_since=now, replaces=model_id,
+        )  # fmt: skip
+        self._put(card)
+
     def load_started(self, token: int, model_id: str) -> None:
         card = self.by_token(token)
-        if card is None:
+        if card is None or card.replaces:
             return
         cards = {}
         for key, other in self._cards.items():
@@ -114,8 +147,8 @@ class ModelShelf(QObject):
         self.changed.emit()
 
     def load_progressed(self, event: LoadProgress) -> None:
-        card = self._cards.get(event.model_id)
-        if card is None or not card.token:
+        card = self._loading_of(event.model_id)
+        if card is None:
             return
         now = time.monotonic()
         seconds, since = card.stage_seconds, card.stage_since
@@ -130,12 +163,19 @@ class ModelShelf(QObject):
             )
         )  # fmt: skip
 
+    def _loading_of(self, model_id: str) -> ModelCard | None:
+        card = self._cards.get(model_id)
+        if card is not None and card.token:
+            return card
+        return next((other for other in self.cards if other.token and other.replaces == model_id), None)
+
     def load_finished(self, token: int, entry: dict[str, Any]) -> None:
         card = self.by_token(token)
         if card is not None:
             self._cards = {k: v for k, v in self._cards.items() if v is not card or k == entry["id"]}
         self._put(_card_of(entry))
-        self.set_active(str(entry["id"]))
+        if card is None or not card.replaces:
+            self.set_active(str(entry["id"]))
 
     def load_ended(self, token: int) -> None:
         """A load failed or was cancelled: its card goes, the models before it stay."""
@@ -213,11 +253,12 @@ def _card_of(entry: dict[str, Any]) -> ModelCard:
         name=str(entry["id"]),
         path=Path(str(entry.get("path", entry["id"]))),
         phase=_PHASES[ModelState(entry["state"])],
-        task=str(entry["task"]),
-        format=str(entry["format"]),
+        task=str(entry["task"] or ""),
+        format=str(entry["format"] or ""),
         device=str(entry["device"] or ""),
         window_requests=int(counters["window"]),
         network_requests=int(counters["network"]),
         problem=str(error.get("message", "")),
         spec=dict(entry.get("spec") or {}),
+        entry=entry,
     )

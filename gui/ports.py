@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from engine.serving_types import KeyInfo, ServerScope, ServerState
 
@@ -29,3 +29,11 @@ class ServerPort(Protocol):
 
     def subscribe(self, listener: Callable[[ServerState], None]) -> Callable[[], None]:
         """Call ``listener`` (on any thread, at most ten times a second) with each new state; the result ends that."""
+
+
+@runtime_checkable
+class GoldenDoor(Protocol):
+    """A server that can ask itself, over HTTP, for the answer that is kept of a model."""
+
+    def check_golden(self, model_id: str) -> object:
+        """Blocks until the answer came or did not; what was found stands in the engine's entry of the model."""

@@ -7,8 +7,8 @@ import weakref
 from PySide6.QtCore import QObject, Signal
 
 from engine.serving_types import KeyInfo, ServerPhase, ServerScope, ServerState
-from gui.engine_bridge import EngineBridge
-from gui.ports import ServerPort
+from gui.engine_bridge import Done, EngineBridge, Failed
+from gui.ports import GoldenDoor, ServerPort
 
 
 class ServerBridge(QObject):
@@ -57,6 +57,14 @@ class ServerBridge(QObject):
     def renew_key(self) -> None:
         """A new key; the old one ends at once."""
         self._bridge.run(self, self._server.renew_key, self._on_key, self.failed.emit)
+
+    def check_golden(self, owner: QObject, model_id: str, done: Done, failed: Failed) -> bool:
+        """Ask for the kept answer of ``model_id`` over HTTP; False where the server is off and nothing was asked."""
+        door = self._server
+        if not self.is_running or not isinstance(door, GoldenDoor):
+            return False
+        self._bridge.run(owner, lambda: door.check_golden(model_id), done, failed)
+        return True
 
     def stop_now(self) -> None:
         """Drain and stop, blocking: for the thread that closes the window."""

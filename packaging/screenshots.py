@@ -28,7 +28,7 @@ from engine.errors import ConsentRequired, ModelCorrupt  # noqa: E402
 from engine.events import LoadProgress, LoadStage, Snapshot  # noqa: E402
 from engine.model_spec import ModelSpec, Preprocessing, TensorSpec, TrustClass  # noqa: E402
 from engine.ports import EnginePort  # noqa: E402
-from engine.prediction import ImagePreview, Prediction, PredictRequest, TablePreview  # noqa: E402
+from engine.prediction import Convention, ImagePreview, Prediction, PredictRequest, TablePreview  # noqa: E402
 from engine.serving_types import (  # noqa: E402
     KeyInfo,
     RequestRecord,
@@ -43,6 +43,7 @@ from engine.settings import Settings, replace_setting  # noqa: E402
 from gui import build_window  # noqa: E402
 from gui.actions import PREDICT, SERVER  # noqa: E402
 from gui.main_window import MainWindow  # noqa: E402
+from gui.model_loader import LoadOrder  # noqa: E402
 from tests.fakes import FakeEngine, FakeServer, spec  # noqa: E402
 
 EXAMPLES = tuple(ROOT / "examples" / name for name in ("digits-keras", "digits-torch", "wine"))
@@ -60,7 +61,13 @@ class PreparedEngine(FakeEngine):
     @staticmethod
     def model(name: str) -> ModelSpec:
         tabular = name == "wine"
-        evidence = {f"preprocessing.{key}": "sidecar" for key in ("size", "channel_order", "scaling", "crop")}
+        evidence = {f"preprocessing.{key}": "sidecar" for key in ("size", "channel_order", "scaling", "crop", "layout")}
+        evidence |= {"preprocessing.resize": "sidecar", "preprocessing.resample": "sidecar", "labels": "sidecar"}
+        evidence |= {"inputs": "tensor signature", "outputs": "tensor signature", "task": "sidecar"}
+        evidence |= {"format": "model.keras: config.json", "runtime": "model.keras: config.json"}
+        evidence |= {"postprocessing.activation": "model.keras: config.json"}
+        if name == "digits-scanner":
+            evidence["preprocessing.scaling"] = "assumed"
         return spec(
             name,
             "tabular-classification" if tabular else "image-classification",
@@ -71,6 +78,16 @@ class PreparedEngine(FakeEngine):
             trust_class=TrustClass.DATA,
             inputs=(TensorSpec("input", "float32", (-1, 13) if tabular else (-1, 32, 32, 1)),),
         )
+
+    def try_conventions(self, model_id: str, data: bytes, content_type: str | None = None) -> Future[list[Convention]]:
+        future: Future[list[Convention]] = Future()
+        ways = []
+        for scaling, label, score in (("0..255", "3", 0.927), ("0..1", "8", 0.402), ("-1..1", "9", 0.512)):
+            best = [{"label": label, "score": score}]
+            answer = Prediction("p3", model_id, "image-classification", {}, predictions=best)
+            ways.append(Convention({"scaling": scaling}, f"values {scaling}", best, answer))
+        future.set_result(ways)
+        return future
 
     @staticmethod
     def _answer(request: PredictRequest) -> Prediction:
@@ -154,11 +171,14 @@ class Stage:
         print(path)
 
     def load(self, name: str) -> None:
-        self.window.load_model(ROOT / "examples" / name)
+        self.load_from(ROOT / "examples" / name)
+
+    def load_from(self, path: Path, trust: bool = False) -> None:
+        self.window.load_model(path, trust)
         self.until(lambda: self.window.shelf.loading is None)
         active = self.window.shelf.active
-        if active is None:
-            raise RuntimeError(f"{name} did not load: {self.window.status_line.message}")
+        if active is None or path not in (active.path, active.path.parent):
+            raise RuntimeError(f"{path.name} did not load: {self.window.status_line.message}")
 
     def close(self) -> None:
         self.window.close()
@@ -184,8 +204,62 @@ def result(stage: Stage) -> None:
     counts = stage.window.queue
     stage.until(lambda: len(counts.items) == len(samples[:6]) and all(item.prediction for item in counts.items))
     page = stage.window.predict_page.work
-    page.show_item(counts.items[min(3, len(counts.items) - 1)])
+    # Chosen in the list, as a person does: so that no later answer takes its place.
+    page.strip.setCurrentIndex(page.items_model.index(min(3, len(counts.items) - 1)))
+    stage.until(lambda: page.image_view.has_picture)
+    stage.until(lambda: all(page.items_model.thumbnail(item) is not None for item in counts.items))
     stage.shoot("result")
+
+
+def card(stage: Stage) -> None:
+    """A model whose files do not say how pixels are scaled; then the tile with the right answer; then its copy."""
+    window, work = stage.window, stage.window.predict_page.work
+    stage.load_from(_without_scaling(), trust=True)
+    active = window.shelf.active
+    assert active is not None
+    three = work.current
+    assert three is not None
+    window.queue.run_again(three)
+    stage.until(lambda: three.prediction is not None and three.model == active.key)
+    window.show_card()
+    page = window.card_page
+    page.conventions.use_picture(three.source)
+    stage.until(lambda: len(page.conventions.tiles) > 1)
+    stage.shoot("card")
+    right = next(i for i, c in enumerate(page.conventions.conventions) if c.changes["scaling"] == "0..255")
+    page.conventions.tiles[right].click()
+    stage.until(lambda: page.conventions.tiles[right].is_chosen)
+    stage.shoot("card-chosen")
+    page.back_button.click()
+    window.queue.run_again(three)
+    stage.until(lambda: three.prediction is not None)
+    work.keep_answer()
+    stage.until(lambda: bool(active.key and _golden(window, active.key)))
+    window.reload_model(active.key)
+    stage.until(lambda: window.shelf.loading is None)
+    stage.until(lambda: bool(_golden(window, active.key)))
+    window.show_card(active.key)
+    stage.shoot("card-kept")
+    window.show_page(PREDICT)
+    window.eject(active.key)
+    stage.until(lambda: window.shelf.card(active.key) is None)
+
+
+def _golden(window: MainWindow, key: str) -> object:
+    model = window.shelf.card(key)
+    return model.entry.get("golden") if model is not None else None
+
+
+def _without_scaling() -> Path:
+    """The PyTorch digits as they would lie on somebody's disk: their sidecar forgets how pixels are scaled."""
+    source = EXAMPLES[1]
+    folder = Path(tempfile.mkdtemp(prefix="deskside-card-")) / "digits-scanner"
+    folder.mkdir()
+    (folder / "model.pt").write_bytes((source / "model.pt").read_bytes())
+    lines = (source / "deskside.toml").read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not line.startswith(("scaling", "mean", "std"))]
+    (folder / "deskside.toml").write_text("\n".join(kept), encoding="utf-8")
+    return folder
 
 
 def progress(stage: Stage) -> None:
@@ -206,7 +280,7 @@ def progress(stage: Stage) -> None:
 def consent(stage: Stage) -> None:
     mark = "4f1e88d2c07a63b9" + "0" * 48
     error = ConsentRequired("storeroom.pt is a program.", fingerprint=mark)
-    stage.window._ask_consent(Path("/home/ana/Downloads/storeroom.pt"), error)
+    stage.window._ask_consent(LoadOrder(Path("/home/ana/Downloads/storeroom.pt")), error)
     dialog = stage.window.consent_dialog
     assert dialog is not None
     stage.settle()
@@ -314,7 +388,7 @@ def shoot_all(make_engine: Callable[[], Any], folder: Path, themes: tuple[str, .
         engine = make_engine()
         stage = Stage(engine, theme, folder)
         try:
-            for scene in (empty, ready, result, consent, progress, failure, table, server):
+            for scene in (empty, ready, result, card, consent, progress, failure, table, server):
                 scene(stage)
         finally:
             stage.close()

@@ -25,6 +25,9 @@ class Header(QFrame):
     cancel_asked = Signal(int)
     eject_asked = Signal(str)
     start_again_asked = Signal(str)
+    card_asked = Signal(str)
+    reload_asked = Signal(str)
+    rollback_asked = Signal(str)
     open_asked = Signal()
 
     def __init__(self, shelf: ModelShelf) -> None:
@@ -94,6 +97,9 @@ class Header(QFrame):
         chip.cancel_asked.connect(self.cancel_asked)
         chip.eject_asked.connect(self.eject_asked)
         chip.start_again_asked.connect(self.start_again_asked)
+        chip.card_asked.connect(self.card_asked)
+        chip.reload_asked.connect(self.reload_asked)
+        chip.rollback_asked.connect(self.rollback_asked)
         chip.open_asked.connect(self.open_asked)
         self.chips.append(chip)
         self._chip_box.addWidget(chip)
@@ -241,10 +247,10 @@ class StatusLine(QFrame):
         return self._message.text()
 
     def say(self, tone: str, text: str) -> None:
-        """One sentence in ``tone`` (ok, error, accent or "")."""
-        icon_name = {"error": "circle-alert", "ok": "circle-check"}.get(tone, "info")
+        """One sentence in ``tone`` (ok, warn, error, accent or "")."""
+        icon_name = {"error": "circle-alert", "ok": "circle-check", "warn": "circle-help"}.get(tone, "info")
         self._icon.set_icon(icon_name, tone or "text2")
-        set_tone(self._message, tone if tone == "error" else "")
+        set_tone(self._message, tone if tone in ("error", "warn") else "")
         self._message.setText(text)
         self._show_timing(False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import QRectF, Qt, Signal
 from PySide6.QtGui import QMouseEvent, QPainter, QPainterPath, QPaintEvent, QPen
-from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QMenu, QSizePolicy, QVBoxLayout, QWidget
 
 from gui import theme
 from gui.icons import IconLabel
@@ -34,6 +34,9 @@ class ModelChip(QWidget):
     cancel_asked = Signal(int)
     eject_asked = Signal(str)
     start_again_asked = Signal(str)
+    card_asked = Signal(str)
+    reload_asked = Signal(str)
+    rollback_asked = Signal(str)
     open_asked = Signal()
 
     def __init__(self) -> None:
@@ -58,6 +61,8 @@ class ModelChip(QWidget):
         self._ring = Ring(16)
         self._line = line("vline")
         self._line.setFixedHeight(22)
+        self.menu_button = Button("", "chevron-down", "flat", small=True, name="What to do with this model")
+        self.menu_button.clicked.connect(self.open_menu)
         self.eject = Button("", "eject", "flat", small=True, name="Close this model")
         self.eject.clicked.connect(lambda: self.eject_asked.emit(self.card.key if self.card else ""))
         self.cancel = Button("Cancel", small=True, name="Cancel the load")
@@ -75,7 +80,10 @@ class ModelChip(QWidget):
         row.setSpacing(8)
         row.addWidget(self._icon)
         row.addLayout(words, 1)
-        for part in (self._counters, self._ring, self._line, self.eject, self.cancel, self.again):
+        self._trailing = (
+            self._counters, self._ring, self._line, self.menu_button, self.eject, self.cancel, self.again,
+        )  # fmt: skip
+        for part in self._trailing:
             row.addWidget(part)
         self.show_card(None, False)
 
@@ -87,6 +95,7 @@ class ModelChip(QWidget):
         ready = phase in ANSWERING and not loading
         self._counters.setVisible(ready)
         self._line.setVisible(ready)
+        self.menu_button.setVisible(ready)
         self.eject.setVisible(ready)
         self._ring.setVisible(phase is ChipPhase.STOPPING or (not loading and phase is ChipPhase.STARTING))
         self.cancel.setVisible(loading)
@@ -113,14 +122,32 @@ class ModelChip(QWidget):
         self.setMaximumWidth(self._natural_width())
         self.update()
 
+    def open_menu(self) -> None:
+        """What can be done with this model, below its button."""
+        card = self.card
+        if card is None:
+            return
+        menu = self.menu_of(card)
+        menu.aboutToHide.connect(menu.deleteLater)
+        menu.popup(self.menu_button.mapToGlobal(self.menu_button.rect().bottomLeft()))
+
+    def menu_of(self, card: ModelCard) -> QMenu:
+        """The menu for ``card``: its card, the next and the last version, closing it."""
+        menu = QMenu(self)
+        menu.addAction("Model card").triggered.connect(lambda: self.card_asked.emit(card.key))
+        menu.addAction("Reload its files").triggered.connect(lambda: self.reload_asked.emit(card.key))
+        before = card.version_before
+        if before:
+            back = menu.addAction(f"Back to version {before}".replace("&", "&&"))
+            back.triggered.connect(lambda: self.rollback_asked.emit(card.key))
+        menu.addSeparator()
+        menu.addAction("Close this model").triggered.connect(lambda: self.eject_asked.emit(card.key))
+        return menu
+
     def _natural_width(self) -> int:
         words = max(label_.fontMetrics().horizontalAdvance(label_.text()) for label_ in (self.name, self.second))
         words = max(words, 150 if self.card is not None and self.card.token else 0)
-        rest = sum(
-            part.sizeHint().width() + 8
-            for part in (self._counters, self._ring, self._line, self.eject, self.cancel, self.again)
-            if not part.isHidden()
-        )
+        rest = sum(part.sizeHint().width() + 8 for part in self._trailing if not part.isHidden())
         return min(words, 250) + rest + 62
 
     @staticmethod
@@ -133,7 +160,7 @@ class ModelChip(QWidget):
             return "Closing"
         if card.phase in (ChipPhase.STARTING, ChipPhase.LOADING):
             return "Starting again"
-        return f"{task_words(card.task)} · {format_words(card.format)}"
+        return " · ".join(part for part in (task_words(card.task), format_words(card.format)) if part)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         if self.card is None:

@@ -37,6 +37,8 @@ class PredictPage(QWidget):
     status = Signal(str, str)
     answered = Signal(object)
     zoomed = Signal(float)
+    card_asked = Signal(str)
+    keep_asked = Signal(object)
 
     def __init__(
         self, bridge: EngineBridge, shelf: ModelShelf, queue: PredictQueue, examples: Sequence[Path], doubtful: float
@@ -99,6 +101,8 @@ class PredictPage(QWidget):
         self.ready.sample_chosen.connect(lambda sample: self.add_inputs([sample], []))
         self.work.answered.connect(self._on_answered)
         self.work.zoomed.connect(self.zoomed)
+        self.work.card_asked.connect(self.card_asked)
+        self.work.keep_asked.connect(self.keep_asked)
         self.error.back_asked.connect(self.leave_error)
         self.error.open_asked.connect(self.open_model)
         self.banner.acted.connect(self.open_model)

@@ -23,6 +23,7 @@ from gui.error_text import error_text
 from gui.icons import IconLabel
 from gui.model_shelf import ModelCard
 from gui.panels.error_panel import Details
+from gui.panels.evidence_foot import EvidenceFoot
 from gui.predict_queue import Item, ItemState
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line, spin_box
 from gui.widgets.progress import Ring
@@ -56,10 +57,13 @@ def reading_words(spec: dict[str, Any]) -> list[tuple[str, bool]]:
 
 
 class ResultDock(Card):
-    """``refine_asked(Item, top_k)`` after the spin box rested; ``again_asked(Item)`` from an error."""
+    """``refine_asked(Item, top_k)`` after the spin box rested; ``again_asked(Item)`` from an error;
+    ``card_asked(id)`` opens the model's card, ``keep_asked(Prediction)`` keeps the shown answer to check against."""
 
     refine_asked = Signal(object, int)
     again_asked = Signal(object)
+    card_asked = Signal(str)
+    keep_asked = Signal(object)
 
     def __init__(self, doubtful_below: float) -> None:
         super().__init__()
@@ -84,6 +88,9 @@ class ResultDock(Card):
         self.raw.setReadOnly(True)
         self.raw.setFont(theme.fixed_font("small"))
         self.raw.setAccessibleName("Answer as JSON")
+        self.foot = EvidenceFoot()
+        self.foot.card_asked.connect(self.card_asked)
+        self.foot.keep_asked.connect(self.keep_answer)
         self.reading = QWidget()
         self._reading_box = QVBoxLayout(self.reading)
         self._reading_box.setContentsMargins(0, 0, 0, 0)
@@ -107,6 +114,7 @@ class ResultDock(Card):
         box.addWidget(self.raw, 100)
         box.addStretch(1)
         box.addWidget(self.reading)
+        box.addWidget(self.foot)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(REFINE_AFTER_MS)
@@ -167,6 +175,7 @@ class ResultDock(Card):
     def show_item(self, item: Item, model: ModelCard | None, right: str = "") -> None:
         """The state of one dropped thing: waiting, running, its answer, or why there is none."""
         self._item = item
+        self.show_model(model)
         self.name.setText(item.source.name)
         self.right.setText(right)
         if item.state in (ItemState.QUEUED, ItemState.RUNNING):
@@ -233,8 +242,10 @@ class ResultDock(Card):
             self._show_only(self.raw)
 
     def _show_only(self, *parts: QWidget) -> None:
+        answered = self._item is not None and self._item.prediction is not None
         for part in (self.busy, self.bars, self.top_k_box, self.error_box, self._values_scroll, self.raw, self.reading):
             part.setVisible(part in parts)
+        self.foot.setVisible(answered and self.foot.has_model)
 
     def _set_top_k(self, shown: int, classes: int | None) -> None:
         self.top_k.blockSignals(True)
@@ -267,20 +278,25 @@ class ResultDock(Card):
         words = reading_words(spec)
         if not words:
             return
-        self._reading_box.addWidget(line())
-        self._reading_box.addSpacing(8)
         self._reading_box.addWidget(label("What the model sees", "strong"))
         self._reading_box.addWidget(label(" · ".join(text for text, _ in words), "small", wrap=True))
         assumed = [text for text, is_assumed in words if is_assumed]
-        row = QHBoxLayout()
-        row.setSpacing(8)
-        tone = "warn" if assumed else "ok"
-        row.addWidget(IconLabel("circle-help" if assumed else "circle-check", tone), 0, Qt.AlignmentFlag.AlignTop)
-        sentence = (
-            f"Found nowhere, so assumed: {', '.join(assumed)}" if assumed else "All of it was found in the files."
-        )
-        row.addWidget(label(sentence, "small", tone="warn" if assumed else "", wrap=True), 1)
-        self._reading_box.addLayout(row)
+        if assumed:
+            row = QHBoxLayout()
+            row.setSpacing(8)
+            row.addWidget(IconLabel("circle-help", "warn"), 0, Qt.AlignmentFlag.AlignTop)
+            row.addWidget(label(f"Found nowhere, so assumed: {', '.join(assumed)}", "small", tone="warn", wrap=True), 1)
+            self._reading_box.addLayout(row)
+        self._reading_box.addSpacing(8)
+
+    def show_model(self, model: ModelCard | None) -> None:
+        """The newest of the model that answered: what was found in it, and its kept answer."""
+        self.foot.show_model(model)
+
+    def keep_answer(self) -> None:
+        """Keep the shown answer to check the model against."""
+        if self._item is not None and self._item.prediction is not None:
+            self.keep_asked.emit(self._item.prediction)
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)

@@ -30,7 +30,7 @@ from gui.error_text import error_text
 from gui.icons import IconLabel
 from gui.item_models.answers_model import ANSWER, FIRST_INPUT, ROW, SCORE, AnswersModel
 from gui.item_models.items_model import ItemsModel
-from gui.model_shelf import ModelShelf
+from gui.model_shelf import ModelCard, ModelShelf
 from gui.panels.result_dock import ResultDock
 from gui.predict_queue import Item, ItemState, PredictQueue
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line
@@ -50,6 +50,8 @@ class WorkView(QWidget):
 
     answered = Signal(object)
     zoomed = Signal(float)
+    card_asked = Signal(str)
+    keep_asked = Signal(object)
 
     def __init__(self, bridge: EngineBridge, queue: PredictQueue, shelf: ModelShelf, doubtful_below: float) -> None:
         super().__init__()
@@ -84,6 +86,9 @@ class WorkView(QWidget):
         self.dock = ResultDock(doubtful_below)
         self.dock.refine_asked.connect(self._on_refine)
         self.dock.again_asked.connect(queue.run_again)
+        self.dock.card_asked.connect(self.card_asked)
+        self.dock.keep_asked.connect(self.keep_asked)
+        shelf.changed.connect(lambda: self.dock.show_model(self._answering_model()))
         left = QVBoxLayout()
         left.setSpacing(8)
         left.addWidget(self.canvas, 1)
@@ -215,6 +220,15 @@ class WorkView(QWidget):
             self.canvas.setCurrentWidget(self._nothing)
         self._show_answer()
 
+    def keep_answer(self) -> None:
+        """Keep the shown answer to check its model against."""
+        self.dock.keep_answer()
+
+    def _answering_model(self) -> ModelCard | None:
+        """The model that gave the shown answer, else the one that would give it."""
+        answered = self._shelf.card(self.current.model) if self.current is not None else None
+        return answered or self._shelf.active
+
     def copy_json(self) -> bool:
         """The shown answer as the HTTP interface gives it, on the clipboard; False where there is none."""
         if self.current is None or self.current.prediction is None:
@@ -230,7 +244,7 @@ class WorkView(QWidget):
         item = self.current
         if item is None:
             return
-        self.dock.show_item(item, self._shelf.active, self._sizes.get(item.number, ""))
+        self.dock.show_item(item, self._answering_model(), self._sizes.get(item.number, ""))
         if item.source.kind == "table":
             self.answers.show_answers(item.prediction)
             self._table_said()

@@ -45,8 +45,9 @@ def set_tone(widget: QWidget, tone: str) -> None:
 class ElidedLabel(QLabel):
     """A line of outside text, cut in the middle where it is too long; the whole of it is the tool tip."""
 
-    def __init__(self, text: str = "", role: str = "body", *, tone: str = "") -> None:
+    def __init__(self, text: str = "", role: str = "body", *, tone: str = "", cut_end: bool = False) -> None:
         super().__init__()
+        self._mode = Qt.TextElideMode.ElideRight if cut_end else Qt.TextElideMode.ElideMiddle
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setProperty("role", role)
         if tone:
@@ -73,7 +74,7 @@ class ElidedLabel(QLabel):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         metrics = QFontMetrics(self.font())
-        text = metrics.elidedText(self.text(), Qt.TextElideMode.ElideMiddle, self.width())
+        text = metrics.elidedText(self.text(), self._mode, self.width())
         painter.setFont(self.font())
         painter.setPen(self.palette().color(self.foregroundRole()))
         painter.drawText(self.rect(), int(self.alignment() | Qt.AlignmentFlag.AlignVCenter), text)

@@ -321,7 +321,7 @@ def test_the_answer_is_copied_as_the_network_gives_it(qtbot: QtBot, ready_window
     ready_window.predict_page.copy_button.click()
     copied = json.loads(QGuiApplication.clipboard().text())
     assert copied["predictions"][0] == {"label": "three", "score": 0.91}
-    assert set(copied) == {"model", "task", "predictions", "timing_ms"}
+    assert set(copied) == {"model", "version", "task", "predictions", "timing_ms"}
 
 
 def test_a_late_answer_to_a_cleared_question_is_thrown_away(

@@ -1,0 +1,258 @@
+"""What is known of a model as rows a person reads: field, value, and where it was read.
+
+Built from an entry of ``stats()["models"]``. A row is *found* (a file says so), *changed* (the sidecar beside the model
+says so), *assumed* (nothing says so), or *unused* (it has no part in this model's answers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from engine.model_spec import ASSUMED, SIDECAR, ModelSpec, TrustClass
+from gui.words import count_words, device_words, format_words, task_words
+
+ANSWERS, TAKES, FILES, RUNS = "What it answers", "What it takes", "The file", "Where it runs"
+GROUPS = (ANSWERS, TAKES, FILES, RUNS)
+
+_FIELDS = {
+    "task": (ANSWERS, "Task"),
+    "labels": (ANSWERS, "Classes"),
+    "outputs": (ANSWERS, "Output"),
+    "postprocessing.activation": (ANSWERS, "Scores"),
+    "postprocessing.threshold": (ANSWERS, "Least score"),
+    "postprocessing.iou": (ANSWERS, "Box overlap"),
+    "inputs": (TAKES, "Input"),
+    "columns": (TAKES, "Columns"),
+    "preprocessing.scaling": (TAKES, "Scaling"),
+    "preprocessing.mean": (TAKES, "Mean"),
+    "preprocessing.std": (TAKES, "Deviation"),
+    "preprocessing.channel_order": (TAKES, "Colour"),
+    "preprocessing.layout": (TAKES, "Layout"),
+    "preprocessing.size": (TAKES, "Size"),
+    "preprocessing.resize": (TAKES, "Resize"),
+    "preprocessing.resize_size": (TAKES, "Resized to"),
+    "preprocessing.resample": (TAKES, "Filter"),
+    "preprocessing.crop": (TAKES, "Crop"),
+    "format": (FILES, "Format"),
+    "runtime": (FILES, "Runtime"),
+    "version": (FILES, "Version"),
+    "signatures": (FILES, "Signatures"),
+}
+COMPARED = frozenset(f"preprocessing.{name}" for name in ("scaling", "mean", "std", "channel_order", "layout"))
+"""Fields that are chosen by looking at answers."""
+
+_DECISIVE = frozenset({"task", "labels", "columns", "inputs", "preprocessing.size", "postprocessing.activation"})
+
+_WORDS: dict[str, dict[str, str]] = {
+    "preprocessing.channel_order": {"rgb": "RGB", "bgr": "BGR", "grayscale": "Greyscale"},
+    "preprocessing.resize": {
+        "stretch": "Stretched to the size",
+        "shortest": "Until the shorter side fits",
+        "longest": "Until the longer side fits",
+        "fit": "Largest centred part",
+        "none": "Not resized",
+    },
+    "preprocessing.crop": {"none": "Not cropped", "center": "Centre crop", "square": "Centre square"},
+    "preprocessing.layout": {
+        "nhwc": "Height, width, channels",
+        "nchw": "Channels, height, width",
+        "nhw": "Height, width",
+    },
+    "postprocessing.activation": {
+        "none": "As the model gives them",
+        "softmax": "Softmax, they add to 1",
+        "sigmoid": "Sigmoid, each by itself",
+    },
+}
+_TRUST = {
+    TrustClass.DATA: ("Data only, no code runs", "checked before it was opened"),
+    TrustClass.PROGRAM: ("A program, run with your consent", "asked once for these exact files"),
+    TrustClass.REFUSED: ("Refused", "never opened"),
+}
+_TABLE_TASKS = ("tabular", "text", "token", "raw", "feature")
+
+
+class Evidence(StrEnum):
+    FOUND = "found"
+    CHANGED = "changed by you"
+    ASSUMED = "assumed"
+    UNUSED = "not used"
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceRow:
+    """``key`` is the sidecar's ("" for what is no field of it); ``value`` fits a line, ``full`` is all of it."""
+
+    key: str
+    group: str
+    name: str
+    value: str
+    full: str
+    source: str
+    kind: Evidence
+    is_asked: bool = False
+    """Whether the right value is to be found by comparing answers."""
+
+
+def evidence_rows(entry: Mapping[str, Any]) -> list[EvidenceRow]:
+    """Every row of one model, in the order of :data:`GROUPS`; the fields of :meth:`ModelSpec.evidence_rows`, its trust
+    class and files, and what was measured of this copy. Empty for a model that was never read."""
+    if not entry.get("spec"):
+        return []
+    spec = ModelSpec.from_json(dict(entry["spec"]))
+    rows = [_field_row(spec, key, value, source) for key, value, source in spec.evidence_rows()]
+    rows += [_trust_row(spec), _files_row(spec), *_running_rows(entry)]
+    order = {key: i for i, key in enumerate(_FIELDS)}
+    return sorted(rows, key=lambda row: (GROUPS.index(row.group), order.get(row.key, len(order))))
+
+
+def found_of(rows: Sequence[EvidenceRow]) -> tuple[int, int]:
+    """(fields that a file or the sidecar states, fields that count)."""
+    counted = [row for row in rows if row.key and row.kind is not Evidence.UNUSED]
+    return sum(row.kind is not Evidence.ASSUMED for row in counted), len(counted)
+
+
+def found_words(rows: Sequence[EvidenceRow]) -> str:
+    """``8 of 9 fields found in the files``."""
+    found, counted = found_of(rows)
+    return f"{found} of {count_words(counted, 'field', 'fields')} found in the files"
+
+
+def assumed_rows(rows: Sequence[EvidenceRow]) -> list[EvidenceRow]:
+    return [row for row in rows if row.kind is Evidence.ASSUMED]
+
+
+def is_doubtful(rows: Sequence[EvidenceRow]) -> bool:
+    """Whether something is assumed that may make answers wrong; a resizing filter, say, hardly does."""
+    return any(row.kind is Evidence.ASSUMED and (row.is_asked or row.key in _DECISIVE) for row in rows)
+
+
+def as_text(rows: Sequence[EvidenceRow]) -> str:
+    """The whole card as lines, values in full."""
+    lines: list[str] = []
+    for group in GROUPS:
+        lines += ["", group] if lines else [group]
+        lines += [f"  {row.name}: {row.full} ({row.source or row.kind})" for row in rows if row.group == group]
+    return "\n".join(lines)
+
+
+def scaling_words(scaling: str) -> str:
+    """``-1..1`` -> ``−1 … 1``."""
+    return scaling.replace("..", " … ").replace("-", "\u2212")
+
+
+# -- one row -----------------------------------------------------------------------------------------------------------
+def _field_row(spec: ModelSpec, key: str, value: Any, source: str) -> EvidenceRow:
+    group, name = _FIELDS.get(key, (FILES, key.rpartition(".")[2].replace("_", " ").capitalize()))
+    short, full = _value_words(key, value)
+    kind = _kind(spec, key, value, source)
+    where = _source_words(source, kind)
+    if key == "labels" and kind is Evidence.ASSUMED and not value:
+        short = full = "Numbers, not names"
+    # Of one channel there is one order, and no other place to put it.
+    asked = key in COMPARED and kind is Evidence.ASSUMED and value not in ("grayscale", "nhw")
+    return EvidenceRow(key, group, name, short, full, where, kind, asked)
+
+
+def _kind(spec: ModelSpec, key: str, value: Any, source: str) -> Evidence:
+    assumed = source.startswith(ASSUMED)
+    if key.startswith("preprocessing.") and spec.task.startswith(_TABLE_TASKS):
+        return Evidence.UNUSED
+    if key.startswith("postprocessing.") and assumed and not spec.labels:
+        return Evidence.UNUSED
+    if not value and key in ("preprocessing.mean", "preprocessing.std"):
+        return Evidence.UNUSED  # whoever says so: nothing is subtracted
+    if not value and assumed and not (key == "labels" and "classification" in spec.task):
+        return Evidence.UNUSED
+    if key == "version" and assumed:
+        return Evidence.UNUSED
+    if source.startswith(SIDECAR):
+        return Evidence.CHANGED
+    return Evidence.ASSUMED if assumed else Evidence.FOUND
+
+
+def _source_words(source: str, kind: Evidence) -> str:
+    if kind is Evidence.UNUSED:
+        return ""
+    if kind is Evidence.ASSUMED:
+        _, _, why = source.partition("(")
+        return f"Found nowhere, so assumed ({why}" if why else "Found nowhere, so assumed"
+    return f"{source} beside the model" if source == SIDECAR else source
+
+
+def _value_words(key: str, value: Any) -> tuple[str, str]:
+    """(for the line, in full)."""
+    if key in ("inputs", "outputs"):
+        shapes = [_tensor_words(tensor) for tensor in value]
+        full = "; ".join(f"{t['name']}: {words}" for t, words in zip(value, shapes, strict=True))
+        return (shapes[0] if len(shapes) == 1 else count_words(len(shapes), "tensor", "tensors")), full
+    if key in ("labels", "columns"):
+        names = ", ".join(str(name) for name in value)
+        return (f"{count_words(len(value), 'name', 'names')}: {names[:400]}" if value else "none"), names or "none"
+    if isinstance(value, list | tuple):
+        words = _list_words(key, value)
+    elif value is None or value == "":
+        words = "none"
+    elif key == "task":
+        words = task_words(str(value))
+    elif key in ("format", "runtime"):
+        words = format_words(str(value))
+    elif key == "preprocessing.scaling":
+        words = scaling_words(str(value))
+    else:
+        words = _WORDS.get(key, {}).get(str(value), str(value))
+    return words, words
+
+
+def _list_words(key: str, value: Sequence[Any]) -> str:
+    if not value:
+        return "none"
+    if key.endswith("size") and len(value) == 2:
+        return f"{value[1]} × {value[0]} pixels"
+    return ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in value)
+
+
+def _tensor_words(tensor: Mapping[str, Any]) -> str:
+    shape = list(tensor["shape"])
+    if shape and shape[0] == -1:
+        shape = shape[1:]  # the batch: every model here takes several
+    dims = " × ".join("any" if n == -1 else str(n) for n in shape)
+    if len(shape) == 1:
+        dims = f"{dims} values"
+    return f"{dims}, {tensor['dtype']}" if dims else str(tensor["dtype"])
+
+
+def _trust_row(spec: ModelSpec) -> EvidenceRow:
+    words, source = _TRUST[spec.trust_class]
+    return EvidenceRow("", FILES, "Trust", words, words, spec.evidence.get("trust_class", source), Evidence.FOUND)
+
+
+def _files_row(spec: ModelSpec) -> EvidenceRow:
+    files = spec.files or (spec.model_file,)
+    first = files[0].name
+    words = first if len(files) == 1 else f"{first} and {len(files) - 1} more"
+    return EvidenceRow("", FILES, "Files", words, ", ".join(map(str, files)), _folder_words(spec.path), Evidence.FOUND)
+
+
+def _folder_words(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+
+
+def _running_rows(entry: Mapping[str, Any]) -> list[EvidenceRow]:
+    """What this copy runs on and with, as far as the engine says it."""
+    rows = []
+    device = entry.get("device")
+    if device:
+        rows.append(("Device", device_words(str(device)), "where its process runs"))
+    if entry.get("precision"):
+        rows.append(("Precision", str(entry["precision"]), "number type of its weights"))
+    if entry.get("threads"):
+        rows.append(("Threads", str(entry["threads"]), "of this computer's cores, for one answer"))
+    if entry.get("max_batch_size"):
+        rows.append(("Batch", f"up to {entry['max_batch_size']} at once", "as its memory allows"))
+    return [EvidenceRow("", RUNS, name, words, words, source, Evidence.FOUND) for name, words, source in rows]

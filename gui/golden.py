@@ -1,0 +1,80 @@
+"""The kept answer of a model (its golden sample) in words: which doors gave the same, and within what tolerance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+KEPT = "kept answer"
+"""The ``source`` of a sample that the owner kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenWords:
+    """``icon`` and ``tone`` as the banner has them; ``at`` is the clock time of the check, "" before the first."""
+
+    icon: str
+    tone: str
+    sentence: str
+    second: str
+    at: str = ""
+
+
+def golden_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The report in an entry of ``stats()["models"]``; None where no answer is kept."""
+    golden = entry.get("golden")
+    return dict(golden) if golden else None
+
+
+def golden_words(golden: Mapping[str, Any] | None) -> GoldenWords:
+    """What the badge says of a report, see ``stats()["models"][i]["golden"]``."""
+    if golden is None:
+        second = "Keep an answer you know to be right: it is checked after every load."
+        return GoldenWords("bookmark", "text2", "No answer is kept to check against", second)
+    window, network = golden["window"], golden["network"]
+    at = clock_words(golden["checked_at"])
+    within = " ".join(part for part in (str(golden["message"]), tolerance_words(golden)) if part)
+    if window is None and network is None:
+        return GoldenWords("circle-help", "warn", "The kept answer could not be checked", within, at)
+    if window is False or network is False:
+        where = (
+            "here and over the network"
+            if window is False and network is False
+            else ("here" if window is False else "over the network")
+        )
+        return GoldenWords("circle-alert", "error", f"Not the kept answer {where}", within, at)
+    where = "here and over the network" if window and network else "here" if window else "over the network"
+    return GoldenWords("git-compare", "ok", f"Same answer {where}", within, at)
+
+
+def is_kept(golden: Mapping[str, Any] | None) -> bool:
+    """Whether the owner kept it, and it did not come with the model's files."""
+    return golden is not None and golden["source"] == KEPT
+
+
+def door_words(agreed: bool | None, open_: bool = True) -> str:
+    """One door of a report."""
+    if agreed is None:
+        return "not checked yet" if open_ else "not checked, the server is off"
+    return "same answer" if agreed else "another answer"
+
+
+def tolerance_words(golden: Mapping[str, Any]) -> str:
+    """``largest difference 3e-07, 0.0001 allowed``."""
+    difference, allowed = golden["difference"], f"{golden['tolerance']:g} allowed"
+    return (
+        f"{allowed[:1].upper()}{allowed[1:]}."
+        if difference is None
+        else (f"Largest difference {difference:.1g}, {allowed}.")
+    )
+
+
+def clock_words(at: Any) -> str:
+    """Unix seconds as the clock's hours and minutes, with the day where it was another one."""
+    if not at:
+        return ""
+    then = time.localtime(float(at))
+    same_day = then[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M" if same_day else "%d %b, %H:%M", then)

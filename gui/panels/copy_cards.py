@@ -1,0 +1,185 @@
+"""What can be done with the open copy of a model: check its kept answer, change its version, run it elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QHBoxLayout, QMenu, QVBoxLayout, QWidget
+
+from gui.golden import door_words, golden_of, golden_words, is_kept
+from gui.icons import IconLabel
+from gui.model_shelf import ModelCard
+from gui.widgets.basics import Button, Card, ElidedLabel, label, line, set_tone
+from gui.words import device_words
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+AUTOMATIC = "auto"
+DEVICES = (AUTOMATIC, "cpu", "mps" if sys.platform == "darwin" else "cuda")
+
+
+def _titled(card: Card, title: str, button: Button | None = None) -> QVBoxLayout:
+    box = QVBoxLayout(card)
+    box.setContentsMargins(18, 14, 18, 14)
+    box.setSpacing(8)
+    head = QHBoxLayout()
+    head.addWidget(label(title, "section"), 1)
+    if button is not None:
+        head.addWidget(button)
+    box.addLayout(head)
+    return box
+
+
+class GoldenCard(Card):
+    """The kept answer: what both doors gave when it was last asked, Check now, and Forget it."""
+
+    check_asked = Signal()
+    forget_asked = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.check_button = Button("Check now", "shield-check", small=True)
+        self.check_button.clicked.connect(self.check_asked)
+        self.sentence = label("", "strong", wrap=True)
+        self.second = label("", "small", wrap=True)
+        self.doors: dict[str, ElidedLabel] = {}
+        self.forget_button = Button("Forget it", kind="link", name="Forget the kept answer")
+        self.forget_button.clicked.connect(self.forget_asked)
+        self._icon = IconLabel("bookmark", "text2", 18)
+        self._doors = QWidget()
+        doors = QVBoxLayout(self._doors)
+        doors.setContentsMargins(28, 4, 0, 0)
+        doors.setSpacing(6)
+        for door, words in (("window", "This computer"), ("network", "Over the network")):
+            row = QHBoxLayout()
+            row.setSpacing(10)
+            row.addWidget(label(words, "body2"), 1)
+            self.doors[door] = ElidedLabel("", "small")
+            row.addWidget(self.doors[door])
+            doors.addLayout(row)
+        top = QHBoxLayout()
+        top.setSpacing(10)
+        top.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
+        said = QVBoxLayout()
+        said.setSpacing(1)
+        said.addWidget(self.sentence)
+        said.addWidget(self.second)
+        top.addLayout(said, 1)
+        top.addWidget(self.forget_button, 0, Qt.AlignmentFlag.AlignTop)
+        box = _titled(self, "Kept answer", self.check_button)
+        box.addLayout(top)
+        box.addWidget(self._doors)
+
+    def show_model(self, card: ModelCard, *, serving: bool, checking: bool) -> None:
+        """The newest report on ``card``; ``serving``: the server's door is open, so that it can be checked too."""
+        golden = golden_of(card.entry)
+        words = golden_words(golden)
+        self._icon.set_icon(words.icon, words.tone)
+        self.sentence.setText(f"{words.sentence}{f', {words.at}' if words.at else ''}.")
+        set_tone(self.sentence, words.tone if words.tone == "error" else "")
+        self.second.setText(words.second)
+        self.second.setVisible(bool(words.second))
+        self._doors.setVisible(golden is not None)
+        self.forget_button.setVisible(is_kept(golden))
+        self.check_button.setEnabled(golden is not None and not checking)
+        self.check_button.setText("Checking" if checking else "Check now")
+        self.check_button.setToolTip("" if golden is not None else "Keep an answer first.")
+        for door, value in self.doors.items():
+            agreed = golden.get(door) if golden is not None else None
+            value.setText(door_words(agreed, serving or door == "window"))
+            set_tone(value, "error" if agreed is False else "ok" if agreed else "")
+
+
+class VersionsCard(Card):
+    """``reload_asked()`` takes the file as it is now; ``rollback_asked()`` goes back to the version before."""
+
+    reload_asked = Signal()
+    rollback_asked = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reload_button = Button("Reload", "refresh", small=True, name="Reload the model's files")
+        self.reload_button.setToolTip(
+            "Takes the files as they are now (F5). The version that answers stays until then."
+        )
+        self.reload_button.clicked.connect(self.reload_asked)
+        self.rollback_button = Button("Back", "arrow-left", small=True)
+        self.rollback_button.clicked.connect(self.rollback_asked)
+        self.sentence = label("", "strong", wrap=True)
+        self.second = label("", "small", wrap=True)
+        box = _titled(self, "Version", self.reload_button)
+        row = QHBoxLayout()
+        row.setSpacing(10)
+        row.addWidget(IconLabel("layers", "text2", 18), 0, Qt.AlignmentFlag.AlignTop)
+        words = QVBoxLayout()
+        words.setSpacing(1)
+        words.addWidget(self.sentence)
+        words.addWidget(self.second)
+        row.addLayout(words, 1)
+        row.addWidget(self.rollback_button, 0, Qt.AlignmentFlag.AlignTop)
+        box.addLayout(row)
+
+    def show_model(self, card: ModelCard, *, swapping: bool) -> None:
+        """The version that answers, and the one a click goes back to."""
+        version = card.version
+        before = card.version_before
+        self.sentence.setText(f"Version {version} answers.")
+        error = card.entry.get("swap_error") or {}
+        if swapping:
+            second = "The next version is being loaded; this one answers until it is there."
+        elif error:
+            second = f"The next version was not taken. {error.get('message', '')}"
+        else:
+            second = f"Version {before} is kept." if before else "A changed file becomes the next version."
+        self.second.setText(second)
+        set_tone(self.second, "error" if error and not swapping else "")
+        self.reload_button.setEnabled(not swapping)
+        self.rollback_button.setVisible(bool(before))
+        self.rollback_button.setEnabled(not swapping)
+        self.rollback_button.setText(f"Back to version {before}")
+        self.rollback_button.setAccessibleName(f"Back to version {before}")
+
+
+class RunsCard(Card):
+    """``run_asked(device, precision)``: load it again there and so; "" leaves the one or the other as it is."""
+
+    run_asked = Signal(str, str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.device_button = Button("Automatic", "cpu", small=True, name="Device")
+        self.precision_button = Button("float32", small=True, name="Precision")
+        self.device_menu = self._menu(self.device_button, [(d, _device_choice(d)) for d in DEVICES])
+        self.precision_menu = self._menu(self.precision_button, [(p, p) for p in PRECISIONS])
+        self.device_menu.triggered.connect(lambda action: self.run_asked.emit(action.data(), ""))
+        self.precision_menu.triggered.connect(lambda action: self.run_asked.emit("", action.data()))
+        box = _titled(self, "Where it runs")
+        for text, button in (("Device", self.device_button), ("Precision", self.precision_button)):
+            row = QHBoxLayout()
+            row.addWidget(label(text, "body2"), 1)
+            row.addWidget(button)
+            box.addLayout(row)
+        box.addWidget(line())
+        words = "A change loads it once more, beside the copy that answers until then."
+        box.addWidget(label(words, "small", wrap=True))
+
+    def show_model(self, card: ModelCard, *, busy: bool) -> None:
+        """What ``card`` runs on and computes in."""
+        self.device_button.setText(device_words(card.device) or "Automatic")
+        self.precision_button.setText(str(card.entry.get("precision") or PRECISIONS[0]))
+        for button, what in ((self.device_button, "Device"), (self.precision_button, "Precision")):
+            button.setEnabled(not busy)
+            button.setAccessibleName(f"{what}: {button.text()}")
+
+    def _menu(self, button: Button, choices: Sequence[tuple[str, str]]) -> QMenu:
+        menu = QMenu(self)
+        for value, words in choices:
+            menu.addAction(words).setData(value)
+        button.setMenu(menu)
+        button.setProperty("menu", True)
+        return menu
+
+
+def _device_choice(device: str) -> str:
+    return "Automatic" if device == AUTOMATIC else device_words(device)
