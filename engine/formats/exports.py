@@ -44,12 +44,14 @@ def _with_lobe(spec: ModelSpec) -> ModelSpec:
         return spec
     labels, shape = signature
     scores = _scores(spec)
-    evidence = dict(spec.evidence)
-    stated: dict[str, Any] = {"crop": "square", "resize": "stretch", "resample": "bicubic", "scaling": "0..1"}
-    evidence |= {f"preprocessing.{key}": f"{LOBE_FILE}: Lobe export" for key in stated}
+    spec = _with_steps(
+        spec,
+        {"crop": "square", "resize": "stretch", "resample": "bicubic", "scaling": "0..1"},
+        f"{LOBE_FILE}: Lobe export",
+    )
     if shape is not None and len(shape) == 4 and shape[1] > 0 and shape[2] > 0:
-        stated["size"] = shape[1:3]
-        evidence["preprocessing.size"] = f"{LOBE_FILE}: inputs.{_LOBE_PICTURE}.shape"
+        spec = _with_steps(spec, {"size": shape[1:3]}, f"{LOBE_FILE}: inputs.{_LOBE_PICTURE}.shape")
+    evidence = dict(spec.evidence)
     if scores is not None and scores.shape[-1] in (-1, len(labels)):
         spec = replace(spec, labels=labels)
         evidence["labels"] = f"{LOBE_FILE}: classes.Label"
@@ -57,12 +59,14 @@ def _with_lobe(spec: ModelSpec) -> ModelSpec:
         evidence["labels"] = f"{ASSUMED} ({LOBE_FILE} names {len(labels)} classes, the model gives other scores)"
     evidence["task"] = f"{LOBE_FILE}: outputs"
     evidence["postprocessing.activation"] = f"{LOBE_FILE}: outputs.{_LOBE_SCORES}"
-    return replace(
-        spec,
-        task="image-classification",
-        preprocessing=replace(spec.preprocessing, **stated),
-        evidence=evidence,
-    )
+    return replace(spec, task="image-classification", evidence=evidence)
+
+
+def _with_steps(spec: ModelSpec, stated: dict[str, Any], source: str) -> ModelSpec:
+    """``spec`` prepared so, except in what the model's own file states."""
+    new = {key: value for key, value in stated.items() if f"preprocessing.{key}" not in spec.evidence}
+    evidence = spec.evidence | {f"preprocessing.{key}": source for key in new}
+    return replace(spec, preprocessing=replace(spec.preprocessing, **new), evidence=evidence)
 
 
 def _lobe_signature(file: Path, model_file: Path) -> tuple[tuple[str, ...], tuple[int, ...] | None] | None:
@@ -101,6 +105,5 @@ def _with_teachable_machine(spec: ModelSpec) -> ModelSpec:
     if _NUMBERED.fullmatch(read_bounded(labels, _MAX_BYTES).replace(b"\r\n", b"\n")) is None:
         return spec
     source = f"{_LABELS_FILE} beside {spec.model_file.name}: Teachable Machine export"
-    stated: dict[str, Any] = {"resize": "fit", "resample": "lanczos", "scaling": "-1..1", "channel_order": "rgb"}
-    evidence = {f"preprocessing.{key}": source for key in stated}
-    return replace(spec, preprocessing=replace(spec.preprocessing, **stated), evidence=evidence | spec.evidence)
+    stated = {"resize": "fit", "resample": "lanczos", "scaling": "-1..1", "channel_order": "rgb"}
+    return _with_steps(spec, stated, source)

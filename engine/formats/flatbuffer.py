@@ -32,8 +32,6 @@ class Table:
     """One table. Fields are numbered from 0 in the order of the schema; a missing one gives the default."""
 
     def __init__(self, data: Bytes, position: int) -> None:
-        if not 0 <= position <= len(data) - 4:
-            raise ValueError("a table lies outside the file")
         self._data = data
         self._raw = RawTable(data, position)
 

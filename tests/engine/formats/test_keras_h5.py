@@ -6,9 +6,11 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 
 from engine.errors import ModelCorrupt, ModelFormatUnknown, ModelRefused
@@ -117,6 +119,19 @@ def test_another_hdf5_file_and_a_model_without_weights(tmp_path: Path) -> None:
 def test_a_config_that_is_none_is_corrupt(tmp_path: Path, config: Any, why: str) -> None:
     with pytest.raises(ModelCorrupt, match=why):
         describe_model(written(tmp_path / "bad.h5", model_config=config))
+
+
+def test_a_config_of_many_texts_is_never_read() -> None:
+    # Each could be the same long text in the file, and a text of its own in memory.
+    class Attributes(dict[str, Any]):
+        def get_id(self, name: str) -> Any:
+            return SimpleNamespace(shape=(1 << 30,), dtype=np.dtype(object))
+
+        def __getitem__(self, name: str) -> Any:
+            raise AssertionError("it was read")
+
+    with pytest.raises(ValueError, match="is no single text"):
+        hdf5.attribute_text(SimpleNamespace(attrs=Attributes(model_config="")), "model_config", 1 << 20)
 
 
 @pytest.mark.parametrize("keep", [0.001, 0.1, 0.5, 0.99])
@@ -232,6 +247,15 @@ def test_what_is_not_teachable_machines_stays_assumed(
     spec = describe_model(teachable(tensorflow_files, tmp_path, labels, name))
     assert spec.evidence["preprocessing.scaling"] == "assumed"
     assert len(spec.labels) == 3
+
+
+def test_what_the_model_itself_states_wins_over_lobe(tensorflow_files: Path, tmp_path: Path) -> None:
+    shutil.copy(tensorflow_files / "functional.h5", tmp_path / "keras.h5")
+    (tmp_path / "signature.json").write_text(json.dumps(LOBE))
+    spec = describe_model(tmp_path / "keras.h5")
+    assert spec.preprocessing.scaling == "0..255"
+    assert spec.evidence["preprocessing.scaling"].endswith("TFOpLambda")
+    assert spec.evidence["preprocessing.crop"] == "signature.json: Lobe export"
 
 
 def test_the_sidecar_wins_over_teachable_machine(tensorflow_files: Path, tmp_path: Path) -> None:

@@ -140,6 +140,11 @@ def test_metadata_that_are_none_are_a_value_error(data: bytes) -> None:
         litert_metadata.parse_metadata(data)
 
 
+def test_metadata_of_another_kind_are_a_value_error() -> None:
+    with pytest.raises(ValueError, match="unknown kind"):
+        litert_metadata.parse_metadata(metadata([0.0], [255.0]).replace(b"M001", b"M002"))
+
+
 def test_labels_come_out_of_the_appended_zip(tensorflow_files: Path, tmp_path: Path) -> None:
     file = Path(shutil.copy(tensorflow_files / "int8.tflite", tmp_path))
     with zipfile.ZipFile(file, "a") as appended:
