@@ -50,11 +50,12 @@ class Preprocessing:
     """How a picture becomes the model's input tensor.
 
     ``size`` is (height, width) in pixels, as the model takes them. ``resize`` is ``stretch`` | ``shortest`` |
-    ``longest`` | ``fit`` | ``none``, done with Pillow's filter ``resample`` (``bilinear``, ``bicubic``, ``lanczos``,
-    ``box``, ``hamming``, ``nearest``) to ``resize_size`` where that is not ``size``; ``crop`` is ``none`` | ``center``
-    (to ``size``, after resizing) | ``square`` (before it); ``channel_order`` is ``rgb`` | ``bgr`` | ``grayscale``;
-    ``layout`` is ``nhwc`` | ``nchw`` | ``nhw``; ``scaling`` names the value range fed to the model (``0..255``,
-    ``0..1``, ``-1..1``, ``0..16``); ``mean`` and ``std`` are per channel and apply after scaling.
+    ``longest`` | ``letterbox`` | ``edges`` | ``edges-of-16`` | ``fit`` | ``none``, done with Pillow's filter
+    ``resample`` (``bilinear``, ``bicubic``, ``lanczos``, ``box``, ``hamming``, ``nearest``) or as OpenCV's
+    ``inter_linear``, to ``resize_size`` where that is not ``size``; ``crop`` is ``none`` | ``center`` (to ``size``,
+    after resizing) | ``square`` (before it); ``channel_order`` is ``rgb`` | ``bgr`` | ``grayscale``; ``layout`` is
+    ``nhwc`` | ``nchw`` | ``nhw``; ``scaling`` names the value range fed to the model (``0..255``, ``0..1``, ``-1..1``,
+    ``0..16``); ``mean`` and ``std`` are per channel and apply after scaling.
     """
 
     size: tuple[int, int] | None = None
@@ -71,11 +72,16 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True)
 class Postprocessing:
-    """How raw output becomes an answer. ``activation`` is ``none`` | ``softmax`` | ``sigmoid`` (applied by us)."""
+    """How raw output becomes an answer. ``activation`` is ``none`` | ``softmax`` | ``sigmoid`` (applied by us).
+
+    ``head`` is a detector's, one of :data:`engine.detection_heads.HEADS`, "" where its outputs tell. ``iou`` is the
+    overlap above which two boxes of a class are one.
+    """
 
     activation: str = "none"
     threshold: float | None = None
     iou: float | None = None
+    head: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +179,10 @@ class ModelSpec:
                 std=tuple(float(x) for x in pre["std"]),
             ),
             postprocessing=Postprocessing(
-                activation=str(post["activation"]), threshold=post["threshold"], iou=post["iou"]
+                activation=str(post["activation"]),
+                threshold=post["threshold"],
+                iou=post["iou"],
+                head=str(post["head"]),
             ),
             steps=tuple(dict(step) for step in value["steps"]),
             files=tuple(Path(p) for p in value["files"]),

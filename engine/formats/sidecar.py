@@ -14,19 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.detection_heads import HEADS
 from engine.errors import ModelUnreadable, SidecarInvalid
 from engine.formats.disk import open_regular, unreadable
 from engine.model_spec import TensorSpec
 from engine.sidecar_file import MAX_BYTES
 
-TASKS = ("image-classification", "tabular-classification", "raw-tensors")
+TASKS = ("image-classification", "object-detection", "tabular-classification", "raw-tensors")
 DTYPES = frozenset(
     {"bool", "float16", "float32", "float64", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "uint16",
      "uint32", "uint64", "complex64", "complex128", "str"}
 )  # fmt: skip
 _CHOICES = {
-    "resize": ("stretch", "shortest", "longest", "fit", "none"),
-    "resample": ("bilinear", "bicubic", "lanczos", "box", "hamming", "nearest"),
+    "resize": ("stretch", "shortest", "longest", "letterbox", "edges", "edges-of-16", "fit", "none"),
+    "resample": ("bilinear", "bicubic", "lanczos", "box", "hamming", "nearest", "inter_linear"),
     "crop": ("none", "center", "square"),
     "channel_order": ("rgb", "bgr", "grayscale"),
     "layout": ("nhwc", "nchw", "nhw"),
@@ -249,4 +250,5 @@ _POSTPROCESSING: dict[str, Check] = {
     "activation": _one_of(*_CHOICES["activation"]),
     "threshold": _share,
     "iou": _share,
+    "head": _one_of(*HEADS),
 }

@@ -16,7 +16,7 @@ from engine.codecs.texts import check_text, decode_text
 from engine.errors import EngineError, Malformed, UnsupportedMediaType, UnusableInput
 from engine.model_spec import TensorSpec
 from engine.protocol import Buffer, unpack_tensor
-from engine.worker.tasks.base import Arrays, TakesAudio, TakesText, Task, Windows
+from engine.worker.tasks.base import CONTEXT, Arrays, TakesAudio, TakesText, Task, Windows
 from engine.worker.work import Block, Form, Work
 
 _IMAGE = "image/"
@@ -95,8 +95,9 @@ class InputReader:
         return UnsupportedMediaType(f"This model does not take {what}; it takes {takes}.npy, .npz or JSON.")
 
     def _add_image(self, work: Work, data: bytes) -> None:
-        tensors = self._task.from_image(data)
-        work.blocks.append(Block(tensors, 1, [work.inputs]))
+        tensors = dict(self._task.from_image(data))
+        context = tensors.pop(CONTEXT, None)
+        work.blocks.append(Block(tensors, 1, [work.inputs], context=context))
         work.inputs += 1
 
     def _add_windows(self, work: Work, windows: Windows) -> None:

@@ -11,6 +11,11 @@ from engine.worker.tasks.base import Task
 _TASKS = {
     "image-classification": ("engine.worker.tasks.image_classification", "ImageClassification"),
     "tabular-classification": ("engine.worker.tasks.tabular_classification", "TabularClassification"),
+    "text-classification": ("engine.worker.tasks.text_classification", "TextClassification"),
+    "token-classification": ("engine.worker.tasks.token_classification", "TokenClassification"),
+    "feature-extraction": ("engine.worker.tasks.feature_extraction", "FeatureExtraction"),
+    "object-detection": ("engine.worker.tasks.object_detection", "ObjectDetection"),
+    "audio-classification": ("engine.worker.tasks.audio_classification", "AudioClassification"),
     "raw-tensors": ("engine.worker.tasks.raw_tensors", "RawTensors"),
 }
 

@@ -16,7 +16,7 @@ from engine.model_spec import ModelSpec, TensorSpec
 from engine.worker.tasks.base import Arrays, Params
 
 DEFAULT_TOP_K = 5
-_ROUNDING = 1e-3
+ROUNDING = 1e-3
 """How far outside 0..1 a probability may lie by the model's own rounding."""
 
 
@@ -29,11 +29,16 @@ def read_params(params: Params) -> Params:
             raise Malformed("top_k must be a whole number from 1 on.")
         checked["top_k"] = int(number)
     if (threshold := params.get("threshold")) is not None:
-        number = _number("threshold", threshold)
-        if not 0.0 <= number <= 1.0:
-            raise Malformed("threshold must lie between 0 and 1.")
-        checked["threshold"] = number
+        checked["threshold"] = read_share("threshold", threshold)
     return checked
+
+
+def read_share(name: str, value: Any) -> float:
+    """A parameter from 0 to 1, also as text. Raises Malformed."""
+    number = _number(name, value)
+    if not 0.0 <= number <= 1.0:
+        raise Malformed(f"{name} must lie between 0 and 1.")
+    return number
 
 
 def _number(name: str, value: Any) -> float:
@@ -106,6 +111,11 @@ def rank(raw: Arrays, spec: ModelSpec, params: Params) -> list[list[Any] | Engin
     except UnusableInput as error:
         rows = max((len(a) for a in raw.values() if a.ndim), default=1)
         return [error] * rows
+    return rank_scores(scores, spec, params)
+
+
+def rank_scores(scores: NDArray[np.float64], spec: ModelSpec, params: Params) -> list[list[Any] | EngineError]:
+    """:func:`rank` of scores that :func:`class_scores` gave, of shape (rows, classes)."""
     labels = spec.labels or tuple(f"LABEL_{i}" for i in range(scores.shape[1]))
     top_k = min(int(params.get("top_k", DEFAULT_TOP_K)), scores.shape[1])
     threshold = params.get("threshold", spec.postprocessing.threshold)
@@ -117,7 +127,7 @@ def _rank_row(
 ) -> list[Any] | EngineError:
     if not np.isfinite(row).all():
         return UnusableInput("The model answered this input with values that are not numbers.", code="model_error")
-    if row.min() < -_ROUNDING or row.max() > 1.0 + _ROUNDING:
+    if row.min() < -ROUNDING or row.max() > 1.0 + ROUNDING:
         return UnusableInput(
             "The model's scores do not lie between 0 and 1: set activation under [postprocessing] in the sidecar to "
             "softmax or sigmoid.",

@@ -13,11 +13,14 @@ from engine.errors import LoadFailed
 from engine.model_spec import ModelSpec, Preprocessing, TensorSpec
 from engine.worker.images import DecodedImage
 from engine.worker.tasks.base import scaling_range
+from engine.worker.tasks.placement import EDGES, Placement, place, scaled_size
 
+LETTERBOX_GREY = 114
+"""What Ultralytics' LetterBox fills with."""
 _LAYOUTS = {"nhwc": 4, "nchw": 4, "nhw": 3}
 _CHOICES = {
-    "resize": ("stretch", "shortest", "longest", "fit", "none"),
-    "resample": ("bilinear", "bicubic", "lanczos", "box", "hamming", "nearest"),
+    "resize": ("stretch", "shortest", "longest", "letterbox", "edges", "edges-of-16", "fit", "none"),
+    "resample": ("bilinear", "bicubic", "lanczos", "box", "hamming", "nearest", "inter_linear"),
     "crop": ("none", "center", "square"),
     "channel_order": ("rgb", "bgr", "grayscale"),
     "layout": tuple(_LAYOUTS),
@@ -53,6 +56,10 @@ class ImageTensors:
         self._how = spec.preprocessing
         self._tensor = tensor
         self._size = self._target_size()
+        if spec.preprocessing.resize == "letterbox" and self._size is None:
+            raise LoadFailed("preprocessing.resize 'letterbox' needs preprocessing.size, the height and width to fill.")
+        if spec.preprocessing.resize in EDGES and spec.preprocessing.resize_size is None:
+            raise LoadFailed("preprocessing.resize by edges needs preprocessing.resize_size: shorter and longer edge.")
         self._values = pixel_values(spec.preprocessing.scaling)
         self.name = tensor.name if tensor is not None else "image"
 
@@ -84,6 +91,10 @@ class ImageTensors:
             values = values[:, :, 0]
         return np.ascontiguousarray(values[np.newaxis])
 
+    def place(self, decoded: DecodedImage) -> Placement:
+        """Where this picture lies in its tensor. Neither for ``fit`` nor for ``crop = "square"``."""
+        return place(decoded.image.size, self._size, self._how)
+
     def _scale(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         dtype = numpy_dtype(self._tensor.dtype) if self._tensor is not None else np.dtype(np.float32)
         values: NDArray[Any] = np.take(self._values, pixels)
@@ -114,43 +125,45 @@ def _fit(image: Image.Image, size: tuple[int, int] | None, how: Preprocessing) -
     ``crop = "square"`` first cuts out the largest centred square. ``stretch`` fills ``resize_size`` and may change the
     proportions; ``shortest`` scales until the picture covers it; ``fit`` takes the largest part of its proportions from
     the middle. ``crop = "center"`` then cuts ``size`` out of the middle, adding black where the picture is smaller;
-    without it what sticks out stays. ``longest`` scales until the picture fits into ``size`` and fills the rest with
-    black, the picture in the middle.
+    without it what sticks out stays. ``longest`` and ``letterbox`` scale until the picture fits into ``size`` and fill
+    the rest, the picture in the middle: with black, or with Ultralytics' grey. ``edges`` scales until the shorter side
+    is the first number of ``resize_size`` and the longer at most the second; ``edges-of-16`` then rounds both sides
+    down to multiples of 16.
     """
     if how.crop == "square":
         side = min(image.size)
         left, top = (image.width - side) / 2, (image.height - side) / 2
         # Pillow rounds each edge by itself, to even: as in Lobe's code, halves make it a pixel wider.
         image = image.crop((left, top, left + side, top + side))
-    if size is None:
-        return image
-    height, width = size
-    image = _resized(image, how.resize_size or size, how)
-    if how.crop == "center" or how.resize == "longest":
-        # Rounded down, as transformers does; torchvision rounds to even.
-        return _cut(image, (image.width - width) // 2, (image.height - height) // 2, width, height)
-    return image
-
-
-def _resized(image: Image.Image, size: tuple[int, int], how: Preprocessing) -> Image.Image:
-    height, width = size
-    filter_ = Image.Resampling[how.resample.upper()]
-    if how.resize == "none":
-        return image
     if how.resize == "fit":
-        return ImageOps.fit(image, (width, height), filter_)
-    if how.resize == "stretch":
-        return image.resize((width, height), filter_)
-    # The side that decides gets its size exactly, the other is rounded down: transformers' and torchvision's rule.
-    by_width = image.width * height <= image.height * width
-    if how.resize == "longest":
-        by_width = not by_width
-    if by_width:
-        height = max(1, int(width * image.height / image.width))
-    else:
-        width = max(1, int(height * image.width / image.height))
-    return image.resize((width, height), filter_)
+        if size is None:
+            return image
+        height, width = how.resize_size or size
+        image = ImageOps.fit(image, (width, height), Image.Resampling[how.resample.upper()])
+        return _cut(image, size) if how.crop == "center" else image
+    placement = place(image.size, size, how)
+    image = _resized(image, scaled_size(image.size, size, how), how.resample)
+    if how.resize == "letterbox":
+        paper = Image.new(image.mode, placement.tensor, (LETTERBOX_GREY,) * len(image.getbands()))
+        paper.paste(image, (placement.left, placement.top))
+        return paper
+    left, top = -placement.left, -placement.top
+    box = (left, top, left + placement.tensor[0], top + placement.tensor[1])
+    return image if box == (0, 0, *image.size) else image.crop(box)
 
 
-def _cut(image: Image.Image, left: int, top: int, width: int, height: int) -> Image.Image:
-    return image.crop((left, top, left + width, top + height))
+def _resized(image: Image.Image, size: tuple[int, int], resample: str) -> Image.Image:
+    """``image`` in ``size`` (width, height)."""
+    if image.size == size:
+        return image
+    if resample != "inter_linear":
+        return image.resize(size, Image.Resampling[resample.upper()])
+    # OpenCV's INTER_LINEAR takes the four pixels around each point also where it makes a picture smaller; Pillow's
+    # resize would smooth over all that lie under the new pixel.
+    across, down = image.width / size[0], image.height / size[1]
+    return image.transform(size, Image.Transform.AFFINE, (across, 0.0, 0.0, 0.0, down, 0.0), Image.Resampling.BILINEAR)
+
+
+def _cut(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    left, top = (image.width - size[1]) // 2, (image.height - size[0]) // 2
+    return image.crop((left, top, left + size[1], top + size[0]))
