@@ -26,7 +26,7 @@ class KerasLegacyRuntime(KerasRuntime):
         return module
 
     def _custom_objects(self, keras: ModuleType) -> dict[str, Any]:
-        # Keras 2.12 to 2.15 wrote the module of these three as it lay in the keras package, where Keras 3 lies today.
+        # Keras 2.12 wrote the modules of these three as they lay then; tf_keras knows where they have lain since 2.13.
         from tf_keras.src.engine.functional import Functional
         from tf_keras.src.layers.core.tf_op_layer import SlicingOpLambda, TFOpLambda
 

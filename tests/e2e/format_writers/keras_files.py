@@ -110,8 +110,8 @@ def teachable_machine(folder: Path) -> Written:
 
 @case("keras-v2", writer="tensorflow", source="Keras `.keras` (Keras 2)")
 def keras_v2(folder: Path) -> Written:
-    """A ``.keras`` file as Keras 2.13 to 2.15 wrote it: the same zip, with the module of a Functional model where it
-    lay in the keras package of that time."""
+    """A ``.keras`` file as Keras 2.12 wrote it: the same zip, with the module of a Functional model where it lay in the
+    keras package of that time."""
     import zipfile
 
     import tf_keras
@@ -129,9 +129,9 @@ def keras_v2(folder: Path) -> Written:
         for info in old.infolist():
             data = old.read(info)
             if info.filename == "config.json":
-                data = data.replace(b"tf_keras.src.", b"keras.src.")
+                data = data.replace(b"tf_keras.src.", b"keras.")
             elif info.filename == "metadata.json":
-                data = b'{"keras_version": "2.13.1", "date_saved": "2023-08-01@10:00:00"}'
+                data = b'{"keras_version": "2.12.0", "date_saved": "2023-04-01@10:00:00"}'
             new.writestr(info.filename, data)
     (folder / "written.keras").unlink()
     image = np.asarray(photo(folder).resize((24, 24), Image.Resampling.BILINEAR), np.float32)
@@ -140,7 +140,7 @@ def keras_v2(folder: Path) -> Written:
         "flowers.keras",
         [Ask("photo.png", "image/png", predictions=ranked(scores, [f"LABEL_{i}" for i in range(3)]))],
         spec={"format": "keras", "runtime": "keras_legacy", "trust_class": "data", "preprocessing.scaling": "0..255"},
-        evidence={"runtime": "keras_version 2.13.1", "preprocessing.scaling": "TFOpLambda"},
+        evidence={"runtime": "keras_version 2.12.0", "preprocessing.scaling": "TFOpLambda"},
     )
 
 
