@@ -18,6 +18,7 @@ from engine.formats import image_processors
 from engine.formats.disk import read_bounded
 from engine.formats.hugging_face_tasks import Kind, kind_of, task_of
 from engine.formats.safetensors_file import read_tensors
+from engine.formats.sentence_transformers import with_sentence_steps
 from engine.formats.torch_weights import check_torch_weights
 from engine.identity import HUGGING_FACE_WEIGHTS, is_hugging_face_folder
 from engine.model_spec import ASSUMED, ModelSpec, Postprocessing, Preprocessing, TensorSpec, TrustClass
@@ -99,7 +100,9 @@ def describe_with(folder: Path, weights: tuple[Path, ...]) -> ModelSpec:
         },
     )
     if opened.kind is Kind.TEXT:
-        return _with_text(spec, opened)
+        return _with_text_task(_with_text(spec, opened), opened, str(task))
+    if task == "audio-classification":
+        return _with_recordings(spec, opened)
     if opened.kind is not Kind.IMAGE:
         return spec
     spec = _with_pictures(spec, opened)
@@ -229,6 +232,30 @@ def _with_text(spec: ModelSpec, opened: _Folder) -> ModelSpec:
     return replace(spec, inputs=inputs, evidence=spec.evidence | {"inputs": source})
 
 
+def _with_text_task(spec: ModelSpec, opened: _Folder, task: str) -> ModelSpec:
+    if task == "text-classification":
+        spec = _with_classes(spec, opened, task)
+        if opened.config.get("problem_type") != "regression":
+            return spec
+        numbers = ({"name": "regression"},)
+        evidence = spec.evidence | {"steps": f"{CONFIG}: problem_type"}
+        return replace(spec, postprocessing=Postprocessing(), steps=numbers, evidence=evidence)
+    if task == "token-classification":
+        spec = _with_classes(spec, opened, task)
+        tokens = TensorSpec("logits", "float32", (-1, -1, spec.outputs[0].shape[1]))
+        return replace(spec, outputs=(tokens,), postprocessing=Postprocessing(activation="softmax"))
+    if task == "feature-extraction":
+        return with_sentence_steps(replace(spec, task=task), opened.path)
+    return spec
+
+
+def _with_recordings(spec: ModelSpec, opened: _Folder) -> ModelSpec:
+    if not (opened.path / image_processors.FILE).is_file():
+        why = f"{ASSUMED} ({image_processors.FILE} is missing, which tells how a recording is prepared)"
+        return replace(spec, evidence=spec.evidence | {"task": why})
+    return _with_classes(spec, opened, "audio-classification")
+
+
 def _with_pictures(spec: ModelSpec, opened: _Folder) -> ModelSpec:
     channels = opened.config.get("num_channels", 3)
     channels = channels if channels in (1, 3) else -1
@@ -263,7 +290,7 @@ def _without_processor(spec: ModelSpec, opened: _Folder) -> ModelSpec:
     )
 
 
-def _with_classes(spec: ModelSpec, opened: _Folder) -> ModelSpec:
+def _with_classes(spec: ModelSpec, opened: _Folder, task: str = "image-classification") -> ModelSpec:
     """Labels in class order, the output's width, and the activation the library's pipeline applies."""
     config, evidence = opened.config, dict(spec.evidence)
     labels = _labels(config.get("id2label"))
@@ -281,7 +308,7 @@ def _with_classes(spec: ModelSpec, opened: _Folder) -> ModelSpec:
     }
     return replace(
         spec,
-        task="image-classification",
+        task=task,
         labels=labels,
         outputs=(TensorSpec("logits", "float32", (-1, count)),),
         postprocessing=Postprocessing(activation="sigmoid" if several else "softmax"),

@@ -45,7 +45,7 @@ class TransformersRuntime:
         torch.set_num_threads(threads)
         self._torch_device = choose_device(device)
         self._dtype = chosen_dtype(spec, self._torch_device)
-        transformers = _import_transformers()
+        transformers = import_transformers()
         model_class = _model_class(transformers, spec)
         report(LoadStage.READING)
         model = _read(transformers, model_class, spec, self._dtype)
@@ -69,7 +69,8 @@ class TransformersRuntime:
         return failure_kind(error, self._torch_device)
 
 
-def _import_transformers() -> ModuleType:
+def import_transformers() -> ModuleType:
+    """The library, set never to fetch anything. Raises FrameworkMissing."""
     # Before the import, where they are read: nothing is ever fetched.
     os.environ.update(
         HF_HUB_OFFLINE="1",

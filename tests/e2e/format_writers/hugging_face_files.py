@@ -154,7 +154,10 @@ def hf_text(folder: Path) -> Written:
     return Written(
         "moods",
         [Ask("tokens.json", "application/json", outputs={"logits": logits.tolist()})],
-        spec={"task": "raw-tensors", "inputs": [{"name": n, "dtype": "int64", "shape": [-1, -1]} for n in tokens]},
+        spec={
+            "task": "text-classification",
+            "inputs": [{"name": n, "dtype": "int64", "shape": [-1, -1]} for n in tokens],
+        },
         evidence={"task": "BertForSequenceClassification: text-classification"},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,17 +107,12 @@ def test_without_its_processor_the_preparation_is_assumed_and_says_why(tmp_path:
 @pytest.mark.parametrize(
     ("config", "task", "inputs"),
     [
-        (BERT, "text-classification", ["input_ids", "attention_mask"]),
-        (
-            BERT | {"architectures": ["BertForTokenClassification"]},
-            "token-classification",
-            ["input_ids", "attention_mask"],
-        ),
+        (BERT | {"architectures": ["BertForMaskedLM"]}, "fill-mask", ["input_ids", "attention_mask"]),
         (VIT | {"architectures": ["DetrForObjectDetection"]}, "object-detection", ["pixel_values"]),
         (VIT | {"architectures": ["SegformerForSemanticSegmentation"]}, "image-segmentation", ["pixel_values"]),
         (VIT | {"architectures": ["DPTForDepthEstimation"]}, "depth-estimation", ["pixel_values"]),
         (VIT | {"architectures": ["ViTModel"]}, "image-feature-extraction", ["pixel_values"]),
-        ({"architectures": ["Wav2Vec2ForSequenceClassification"], "conv_dim": [4]}, "audio-classification", []),
+        ({"architectures": ["Wav2Vec2ForCTC"], "conv_dim": [4]}, "automatic-speech-recognition", []),
     ],
 )
 def test_other_tasks_are_named_and_take_tensors(
@@ -373,3 +369,97 @@ def test_only_weights_take_a_class(copied: Copied) -> None:
     model = copied("script.pt")
     (model.parent / "deskside.toml").write_text('architecture = "net.py:Net"')
     assert "only weights alone take a class" in refusal(model, SidecarInvalid)
+
+
+# -- texts and recordings ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("changes", "task", "shape", "activation", "labels"),
+    [
+        ({}, "text-classification", (-1, 2), "softmax", ()),
+        ({"id2label": {"0": "bad", "1": "good"}}, "text-classification", (-1, 2), "softmax", ("bad", "good")),
+        ({"problem_type": "multi_label_classification"}, "text-classification", (-1, 2), "sigmoid", ()),
+        ({"problem_type": "regression", "id2label": {"0": "x"}}, "text-classification", (-1, 1), "none", ("x",)),
+        (
+            {"architectures": ["BertForTokenClassification"], "id2label": {"0": "O", "1": "B-X"}},
+            "token-classification", (-1, -1, 2), "softmax", ("O", "B-X"),
+        ),
+    ],
+)  # fmt: skip
+def test_heads_of_texts(
+    tmp_path: Path, changes: dict[str, Any], task: str, shape: tuple[int, ...], activation: str, labels: tuple[str, ...]
+) -> None:
+    spec = opened(folder_of(tmp_path / "model", BERT | changes, vocab__txt=b"[PAD]\n"))
+    assert (spec.task, spec.outputs[0].shape, spec.labels) == (task, shape, labels)
+    assert spec.postprocessing.activation == activation
+    assert [tensor.name for tensor in spec.inputs] == ["input_ids", "attention_mask"]
+
+
+def test_a_recording_needs_what_prepares_it(tmp_path: Path) -> None:
+    config = {"architectures": ["Wav2Vec2ForSequenceClassification"], "conv_dim": [4], "id2label": {"0": "a", "1": "b"}}
+    without = opened(folder_of(tmp_path / "without", config))
+    assert without.task == "raw-tensors"
+    assert without.evidence["task"].startswith("assumed (preprocessor_config.json is missing")
+    spec = opened(folder_of(tmp_path / "with", config, preprocessor_config__json={"sampling_rate": 16000}))
+    assert (spec.task, spec.labels) == ("audio-classification", ("a", "b"))
+
+
+MODULES = [
+    {"path": "", "type": "sentence_transformers.models.Transformer"},
+    {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    {"path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+]
+BODY = BERT | {"architectures": ["BertModel"]}
+
+
+def sentence_folder(folder: Path, modules: Any, pooling: Any) -> Path:
+    folder_of(folder, BODY, vocab__txt=b"[PAD]\n", modules__json=modules)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pooling", "modes"),
+    [
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, ["mean"]),
+        ({"pooling_mode_max_tokens": True, "pooling_mode_cls_token": True}, ["cls", "max"]),
+        ({"pooling_mode": "lasttoken"}, ["lasttoken"]),
+    ],
+)
+def test_a_sentence_model_says_how_its_tokens_are_pooled(tmp_path: Path, pooling: Any, modes: list[str]) -> None:
+    folder = sentence_folder(tmp_path / "model", MODULES, pooling)
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 99, "do_lower_case": True}))
+    spec = opened(folder)
+    assert spec.task == "feature-extraction"
+    tokenize, pooled, normalised = spec.steps
+    assert tokenize == {"name": "tokenize", "max_length": 99, "lower": True}
+    assert pooled == {"name": "pooling", "modes": modes}
+    assert normalised == {"name": "normalize"}
+    assert {"modules.json", "sentence_bert_config.json"} <= {file.name for file in spec.files}
+
+
+def test_a_body_without_modules_has_no_steps(tmp_path: Path) -> None:
+    spec = opened(folder_of(tmp_path / "model", BODY, vocab__txt=b"[PAD]\n"))
+    assert (spec.task, spec.steps) == ("feature-extraction", ())
+
+
+def test_a_step_that_is_not_known_leaves_raw_tensors(tmp_path: Path) -> None:
+    modules = [*MODULES[:2], {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]
+    spec = opened(sentence_folder(tmp_path / "model", modules, {"pooling_mode_mean_tokens": True}))
+    assert spec.task == "raw-tensors"
+    assert "Transformer, Pooling, Dense is more than pooling" in spec.evidence["task"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "pooling", "sentence"),
+    [
+        ({"no": "list"}, {}, "modules.json in model is damaged"),
+        (MODULES, {}, "names no way of pooling that is known"),
+        (MODULES, {"pooling_mode": "median"}, "names no way of pooling that is known"),
+        (MODULES, ["mean"], "is not a JSON object"),
+        ([MODULES[0], MODULES[1] | {"path": "../../elsewhere"}], {}, "lacks the pooling"),
+    ],
+)
+def test_a_damaged_sentence_model_is_told(tmp_path: Path, modules: Any, pooling: Any, sentence: str) -> None:
+    with pytest.raises(ModelCorrupt, match=sentence):
+        opened(sentence_folder(tmp_path / "model", modules, pooling))
