@@ -26,11 +26,13 @@ from embedded_server.addresses import (
 )
 from embedded_server.app import create_app
 from embedded_server.door import Door, Refusals
+from embedded_server.golden_door import ask_golden
 from embedded_server.keys import KeyStore, made_key, read_key_file
 from embedded_server.listening import bind_listener
 from embedded_server.notifier import CoalescingNotifier
 from embedded_server.waitress_adapter import HttpServer, adjustments
-from engine.errors import EngineError, ServerStartError
+from engine.errors import Draining, EngineError, ServerStartError, UnusableInput
+from engine.golden import GoldenReport
 from engine.ports import EnginePort
 from engine.prediction import Lane
 from engine.serving_types import KeyInfo, ServerPhase, ServerProblem, ServerScope, ServerState
@@ -148,6 +150,36 @@ class ServerController:
                 door.rules = replace(door.rules, keys=self._keys.digests())
                 self._set(replace(self._base, key=info))
             return info
+
+    def check_golden(self, model_id: str) -> GoldenReport:
+        """Ask a model its golden sample over this server's own socket; the engine's entry then has the result.
+
+        Blocks for at most about a minute. Raises UnusableInput where the model has no sample, ModelNotFound, Loading,
+        Draining where the server is off.
+        """
+        sample = self._engine.golden_sample(model_id).result()
+        if sample is None:
+            raise UnusableInput(f"{model_id} has no golden sample.", code="no_golden_sample")
+        version = next((str(m["version"]) for m in self._engine.stats()["models"] if m["id"] == model_id), "")
+        # A key of this one question: the server's own are known to it by their digests only.
+        info, key = made_key("golden")
+        running = self._running
+        if running is None or self._base.phase is not ServerPhase.RUNNING:
+            raise Draining("The server is off: nothing can be asked over the network.")
+        self._let_in(running, (key,))
+        try:
+            report = ask_golden(
+                running.plan.options.host, self._base.port, info.secret or "", model_id, version, sample
+            )
+        finally:
+            self._let_in(running, without=key)
+        self._engine.record_golden(model_id, report)
+        return report
+
+    def _let_in(self, running: _Running, more: tuple[KeyDigest, ...] = (), without: KeyDigest | None = None) -> None:
+        with self._switch:
+            rules = running.door.rules
+            running.door.rules = replace(rules, keys=(*(k for k in rules.keys if k != without), *more))
 
     # -- under the switch's lock -------------------------------------------------------------------------------------
     def _start(self, plan: _Plan) -> ServerState:

@@ -43,7 +43,7 @@ from engine.jobs import Job, make_job
 from engine.journal import Journal
 from engine.load_run import PRECISIONS, LoadContext
 from engine.model_host import HostContext
-from engine.model_spec import FAKE_RUNTIME, ModelSpec, fake_spec
+from engine.model_spec import ModelSpec
 from engine.prediction import Convention, ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
 from engine.protocol import Limits, Message
 from engine.settings import Settings, SettingsStore, data_dir
@@ -319,8 +319,6 @@ class Engine:
             path = Path(source).expanduser().absolute()
             known = model_location(path)
             location, wanted = str(known), base_id(path)
-            if runtime == FAKE_RUNTIME:
-                known = fake_spec(path)
         numbered = {} if isinstance(known, ModelSpec) else numbered_folders(known)
         with self._lock:
             if self._closed:

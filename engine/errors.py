@@ -224,6 +224,7 @@ UNUSABLE_INPUT_CODES = frozenset(
         "unknown_input",
         "model_error",
         "nothing_to_predict",
+        "no_golden_sample",
     }
 )
 """Codes an :class:`UnusableInput` may carry."""

@@ -294,9 +294,11 @@ class _Comparison:
                 self.fail(f"{name} has the shape {list(other.shape)} instead of {list(one.shape)}.")
                 continue
             difference = np.where(np.isnan(one) & np.isnan(other), 0.0, np.abs(one - other))
-            self.largest = max(self.largest, float(difference.max(initial=0.0)))
-            if not (difference <= self._tolerance * np.maximum(1.0, np.abs(one))).all():
-                self.fail(f"{name} differs by up to {float(difference.max()):g}.")
+            largest = float(difference.max(initial=0.0, where=np.isfinite(difference)))
+            self.largest = max(self.largest, largest)
+            # A number where none was expected, or none where one was, compares as false.
+            if not (difference <= self._tolerance * np.fmax(1.0, np.abs(one))).all():
+                self.fail(f"{name} differs by up to {largest:g}.")
 
     def values(self, where: str, expected: Any, found: Any) -> None:
         if _is_number(expected) and _is_number(found):

@@ -120,7 +120,7 @@ class VersionedModel:
         )
         self._runtime = runtime
         self._lock = threading.Lock()
-        self._labels: list[str] = []
+        self._labels: set[str] = set()
         self._hosts: list[ModelHost] = []
         self._past = Counts()
         self._keep_until: dict[ModelHost, float] = {}
@@ -152,11 +152,10 @@ class VersionedModel:
     def _name(self, numbered: str | None, spec: ModelSpec) -> str:
         """The version of a model that has just been described: its folder's, its sidecar's, or the next number."""
         label = numbered or spec.version
-        if label in self._labels and numbered is None:
-            numbers = [int(known) for known in self._labels if known.isdecimal()]
-            label = str(max(numbers, default=len(self._labels)) + 1)
-        if label not in self._labels:
-            self._labels.append(label)
+        taken = {*self._labels, self._serving.version}
+        if label in taken and numbered is None:
+            numbers = [int(known) for known in taken if known.isdecimal()]
+            label = str(max(numbers, default=len(taken)) + 1)
         return label
 
     def _new_host(
@@ -437,6 +436,8 @@ class VersionedModel:
         effects: list[Callable[[], Any]] = []
         old, former = self._serving, self._former
         self._serving = host
+        # A version that never answered leaves its number to the next.
+        self._labels |= {old.version, host.version}
         self._golden = {}
         self._swap_error = None
         self.precision = host.precision or (host.loaded.spec.precision if host.loaded is not None else None)

@@ -350,6 +350,8 @@ class FakeServer:
         self.error: EngineError | None = None
         self.problem: ServerProblem | None = None
         self.starts: list[tuple[ServerScope, int]] = []
+        self.golden_checks: list[str] = []
+        self.golden_report: GoldenReport | None = None
 
     @property
     def state(self) -> ServerState:
@@ -379,6 +381,12 @@ class FakeServer:
 
     def renew_key(self) -> KeyInfo:
         return KeyInfo("window", "77c1", time.time(), "n" * 39 + "77c1")
+
+    def check_golden(self, model_id: str) -> GoldenReport:
+        self.golden_checks.append(model_id)
+        if self.golden_report is None:
+            raise UnusableInput(f"{model_id} has no golden sample.", code="no_golden_sample")
+        return self.golden_report
 
     def subscribe(self, listener: Callable[[ServerState], None]) -> Callable[[], None]:
         self._listeners.append(listener)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.engine import Engine
-from engine.errors import ModelNotFound
+from engine.errors import LoadFailed, ModelNotFound, UnusableInput
 from engine.events import Event, ModelState, ModelStateChanged
 from engine.ports import EnginePort
 from engine.prediction import PredictRequest
@@ -18,7 +18,8 @@ from tests.fakes import FakeEngine
 
 ENTRY_KEYS = {
     "id", "task", "format", "runtime", "device", "state", "loads", "requests", "worker_pid", "waiting", "running",
-    "restarts", "error", "offered", "path", "spec",
+    "restarts", "error", "offered", "path", "spec", "version", "versions", "workers", "swap", "swap_error", "golden",
+    "precision", "threads",
 }  # fmt: skip
 DATA = {"x": np.ones((1, 4), np.float32)}
 
@@ -53,6 +54,37 @@ def test_an_offered_model_is_known_before_it_is_loaded(engine: EnginePort) -> No
     model_id = engine.offer(Path("/nowhere/offered"), runtime="fake")
     (entry,) = engine.stats()["models"]
     assert (entry["id"], entry["state"], entry["offered"]) == (model_id, "UNLOADED", True)
+
+
+def test_a_reload_is_the_next_version_and_a_rollback_the_one_before(engine: EnginePort) -> None:
+    engine.load(fake()).future.result(PATIENCE_S)
+    with pytest.raises(LoadFailed):
+        engine.rollback("fake").result(PATIENCE_S)
+    entry = engine.reload("fake").future.result(PATIENCE_S)
+    assert (entry["version"], entry["versions"], entry["swap_error"]) == ("2", ["1", "2"], None)
+    entry = engine.rollback("fake").result(PATIENCE_S)
+    assert (entry["version"], entry["versions"]) == ("1", ["2", "1"])
+    with pytest.raises(ModelNotFound):
+        engine.reload("nobody").future.result(PATIENCE_S)
+
+
+def test_an_answer_is_kept_checked_and_forgotten(engine: EnginePort) -> None:
+    engine.load(fake()).future.result(PATIENCE_S)
+    with pytest.raises(UnusableInput):
+        engine.check_golden("fake").result(PATIENCE_S)
+    prediction = engine.predict(PredictRequest("fake", DATA)).result(PATIENCE_S)
+    assert engine.keep_golden(prediction.id).result(PATIENCE_S).agreed is True
+    sample = engine.golden_sample("fake").result(PATIENCE_S)
+    assert sample is not None
+    engine.record_golden("fake", sample.unanswered(ValueError("no"), door="network", version="1"))
+    (entry,) = engine.stats()["models"]
+    assert set(entry["golden"]) == {
+        "window", "network", "difference", "tolerance", "checked_at", "version", "source", "message",
+    }  # fmt: skip
+    assert (entry["golden"]["window"], entry["golden"]["network"]) == (True, None)
+    engine.forget_golden("fake").result(PATIENCE_S)
+    with pytest.raises(UnusableInput):
+        engine.check_golden("fake").result(PATIENCE_S)
 
 
 def test_nobody_is_no_model(engine: EnginePort) -> None:
