@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import Future
-from pathlib import Path
 
 from PySide6.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, Qt, QTimer, Signal
-from PySide6.QtGui import QGuiApplication, QPixmap, QResizeEvent
+from PySide6.QtGui import QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QBoxLayout,
@@ -33,15 +32,14 @@ from gui.item_models.items_model import ItemsModel
 from gui.model_shelf import ModelCard, ModelShelf
 from gui.panels.result_dock import ResultDock
 from gui.predict_queue import Item, ItemState, PredictQueue
+from gui.thumbnails import Thumbnails
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line
 from gui.widgets.delegates import AnswerDelegate, ThumbnailDelegate
-from gui.widgets.image_view import ImageView, image_of
+from gui.widgets.image_view import ImageView
 from gui.words import count_words
 
 NARROW = 900
 PREVIEW_SIDE = 2048
-THUMBNAIL_SIDE = 192
-THUMBNAILS_AT_ONCE = 2
 FOLLOW_EVERY_MS = 200
 
 
@@ -66,9 +64,6 @@ class WorkView(QWidget):
         self._follow_timer.timeout.connect(self._on_follow)
         self._preview_ticket = 0
         self._refine_ticket = 0
-        self._wanted: list[Item] = []
-        self._fetching: set[int] = set()
-        self._unshowable: set[int] = set()
         self._sizes: dict[int, str] = {}
         self.image_view = ImageView()
         self.image_view.zoomed.connect(self.zoomed)
@@ -80,7 +75,7 @@ class WorkView(QWidget):
         for page in (self.image_view, self.table_card, self._nothing):
             self.canvas.addWidget(page)
         self.items_model = ItemsModel(queue, self)
-        self.items_model.wanted.connect(self._on_wanted, Qt.ConnectionType.QueuedConnection)
+        self._thumbnails = Thumbnails(bridge, self.items_model, self)
         self.counts = label("", "small")
         self.strip_box, self.strip = self._strip_parts()
         self.dock = ResultDock(doubtful_below)
@@ -361,46 +356,6 @@ class WorkView(QWidget):
             else "",
         ]
         self.counts.setText(f"{count_words(len(items), 'file', 'files')}: {', '.join(p for p in parts if p)}")
-
-    def _on_wanted(self, item: Item) -> None:
-        """Thumbnails that came into view, newest wish first, two at a time; an unshowable one is asked for once."""
-        if item.number in self._fetching or item.number in self._unshowable or item in self._wanted:
-            return
-        self._wanted = [*self._wanted[-30:], item]
-        self._fetch_thumbnails()
-
-    def _fetch_thumbnails(self) -> None:
-        while self._wanted and len(self._fetching) < THUMBNAILS_AT_ONCE:
-            item = self._wanted.pop()
-            given = item.source.data if item.source.data is not None else item.source.path
-            if given is None:
-                continue
-            self._fetching.add(item.number)
-            self._fetch(item.number, given)
-
-    def _fetch(self, number: int, given: bytes | Path) -> None:
-        self._bridge.ask(
-            self,
-            lambda engine: engine.preview_image(given, THUMBNAIL_SIDE),
-            lambda preview: self._on_thumbnail(number, preview),
-            lambda _error: self._on_thumbnail(number, None),
-        )
-
-    def _on_thumbnail(self, number: int, preview: ImagePreview | None) -> None:
-        self._fetching.discard(number)
-        if preview is None:
-            self._unshowable.add(number)
-        else:
-            ratio = self.devicePixelRatioF()
-            # Scaled once here: the list paints it many times.
-            small = image_of(preview).scaled(
-                round(96 * ratio),
-                round(60 * ratio),
-                Qt.AspectRatioMode.KeepAspectRatio,
-                Qt.TransformationMode.SmoothTransformation,
-            )
-            self.items_model.set_thumbnail(number, QPixmap.fromImage(small))
-        self._fetch_thumbnails()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         narrow = event.size().width() < NARROW - 100
