@@ -253,12 +253,13 @@ def _golden(window: MainWindow, key: str) -> object:
 def _without_scaling() -> Path:
     """The PyTorch digits as they would lie on somebody's disk: their sidecar forgets how pixels are scaled."""
     source = EXAMPLES[1]
-    folder = Path(tempfile.mkdtemp(prefix="deskside-card-")) / "digits-scanner"
+    folder = Path(tempfile.mkdtemp(dir=os.environ["DESKSIDE_HOME"])) / "digits-scanner"
     folder.mkdir()
     (folder / "model.pt").write_bytes((source / "model.pt").read_bytes())
     lines = (source / "deskside.toml").read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if not line.startswith(("scaling", "mean", "std"))]
-    (folder / "deskside.toml").write_text("\n".join(kept), encoding="utf-8")
+    kept = "\n".join(line for line in lines if not line.startswith("scaling"))
+    kept = kept.replace("[preprocessing]", '[preprocessing]\nresample = "bilinear"')
+    (folder / "deskside.toml").write_text(kept, encoding="utf-8")
     return folder
 
 

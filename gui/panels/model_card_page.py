@@ -24,6 +24,7 @@ from gui.widgets.basics import Button, Card, ElidedLabel, label, line
 from gui.words import count_words
 
 NARROW = 820
+NARROW_HEIGHT = 460
 
 
 class ModelCardPage(QWidget):
@@ -85,16 +86,25 @@ class ModelCardPage(QWidget):
         self._copies.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.right.addWidget(self._copies)
         self.right.addWidget(self.conventions)
-        self._columns = QBoxLayout(QBoxLayout.Direction.LeftToRight)
+        both = QWidget()
+        both.setObjectName("clear")
+        self._evidence = self._evidence_card()
+        self._columns = QBoxLayout(QBoxLayout.Direction.LeftToRight, both)
+        self._columns.setContentsMargins(0, 0, 0, 0)
         self._columns.setSpacing(16)
-        self._columns.addWidget(self._evidence_card(), 54)
+        self._columns.addWidget(self._evidence, 54)
         self._columns.addWidget(self.right, 47)
+        scroll = QScrollArea()
+        scroll.setWidget(both)
+        scroll.setWidgetResizable(True)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        scroll.viewport().setObjectName("clear")
         box = QVBoxLayout(self)
         box.setContentsMargins(20, 14, 20, 14)
         box.setSpacing(12)
         box.addLayout(top)
         box.addWidget(self.banner)
-        box.addLayout(self._columns, 1)
+        box.addWidget(scroll, 1)
 
     def _evidence_card(self) -> Card:
         card = Card()
@@ -234,3 +244,5 @@ class ModelCardPage(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         narrow = event.size().width() < NARROW
         self._columns.setDirection(QBoxLayout.Direction.TopToBottom if narrow else QBoxLayout.Direction.LeftToRight)
+        for part in (self._evidence, self.right):  # one below the other, the page scrolls
+            part.setMinimumHeight(NARROW_HEIGHT if narrow else 0)
