@@ -33,12 +33,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 @dataclass(frozen=True, slots=True)
 class Head:
     """A head and its ``outputs`` (their names, in the order of the table above). ``cells_first`` is of ``yolov8`` only:
-    (rows, cells, 4 + classes). ``reason`` says what it was told by."""
+    (rows, cells, 4 + classes). ``reason`` says what it was told by; ``certain`` where that were names, or as many cells
+    as the grids of the input have."""
 
     kind: str
     outputs: tuple[str, ...]
     reason: str
     cells_first: bool = False
+    certain: bool = False
 
 
 def recognise_head(shapes: Shapes, classes: int, size: tuple[int, int] | None, stated: str = "") -> Head | None:
@@ -63,12 +65,12 @@ def recognise_head(shapes: Shapes, classes: int, size: tuple[int, int] | None, s
 
 def _by_names(shapes: Shapes) -> Head | None:
     if {"logits", "pred_boxes"} <= set(shapes):
-        return Head("detr", ("logits", "pred_boxes"), "outputs logits, pred_boxes")
+        return Head("detr", ("logits", "pred_boxes"), "outputs logits, pred_boxes", certain=True)
     if set(_TENSORFLOW[:3]) <= set(shapes):
         names = tuple(name for name in _TENSORFLOW if name in shapes)
-        return Head("tensorflow", names, f"outputs {', '.join(names)}")
+        return Head("tensorflow", names, f"outputs {', '.join(names)}", certain=True)
     if set(LITERT_DETECTIONS) <= set(shapes):
-        return Head("tensorflow", LITERT_DETECTIONS, f"outputs {LITERT_DETECTIONS[0]}…")
+        return Head("tensorflow", LITERT_DETECTIONS, f"outputs {LITERT_DETECTIONS[0]}…", certain=True)
     return None
 
 
@@ -80,7 +82,7 @@ def _fitting(name: str, shape: tuple[int, ...], classes: int, size: tuple[int, i
     def found(kind: str, cells: int, reason: str, *, cells_first: bool = False) -> tuple[bool, Head]:
         on_grid = (cells // 3 if kind == "yolov5" and cells % 3 == 0 else cells) in grids and cells > 0
         counted = f"{reason}, {cells} cells are the grids of the input" if on_grid else reason
-        return on_grid, Head(kind, (name,), f"output {name!r} {list(shape)}: {counted}", cells_first)
+        return on_grid, Head(kind, (name,), f"output {name!r} {list(shape)}: {counted}", cells_first, on_grid)
 
     candidates: list[tuple[bool, Head]] = []
     if first == 4 + classes if classes else first > 4:

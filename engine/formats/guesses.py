@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from engine.model_spec import TENSOR_SIGNATURE, ModelSpec, TensorSpec
+from engine.detection_heads import Head, recognise_head
+from engine.model_spec import ASSUMED, TENSOR_SIGNATURE, ModelSpec, TensorSpec
 
 _PIXEL_DTYPES = frozenset({"float16", "float32", "float64", "bfloat16", "uint8"})
 _FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
@@ -43,6 +44,14 @@ def with_task(spec: ModelSpec) -> ModelSpec:
     classes = len(spec.outputs) == 1 and len(spec.outputs[0].shape) == 2 and spec.outputs[0].dtype in _FLOATS
     if single is not None and classes and picture_of(single) is not None:
         return _with_evidence(replace(spec, task="image-classification"), "task", TENSOR_SIGNATURE)
+    head = _head(spec, single) if single is not None else None
+    if single is not None and head is not None:
+        stated = replace(spec, postprocessing=replace(spec.postprocessing, head=head.kind))
+        stated = _with_evidence(stated, "postprocessing.head", head.reason)
+        if head.kind.startswith("yolo") and "preprocessing.resize" not in spec.evidence:
+            stated = replace(stated, preprocessing=replace(stated.preprocessing, resize="letterbox"))
+            stated = _with_evidence(stated, "preprocessing.resize", f"{ASSUMED} (what models with such a head take)")
+        return _with_evidence(replace(stated, task="object-detection"), "task", f"{TENSOR_SIGNATURE} ({head.reason})")
     if single is not None and spec.columns and len(single.shape) == 2 and single.dtype in _FLOATS:
         return _with_evidence(
             replace(spec, task="tabular-classification"), "task", spec.evidence.get("columns", TENSOR_SIGNATURE)
@@ -50,10 +59,20 @@ def with_task(spec: ModelSpec) -> ModelSpec:
     return spec
 
 
+def _head(spec: ModelSpec, single: TensorSpec) -> Head | None:
+    """The head of a detector whose outputs leave no doubt: by their names, or by as many cells as its input has."""
+    picture = picture_of(single)
+    if picture is None:
+        return None
+    shapes = {tensor.name: tensor.shape for tensor in spec.outputs}
+    head = recognise_head(shapes, len(spec.labels), picture.get("size"))
+    return head if head is not None and head.certain else None
+
+
 def with_picture_fields(spec: ModelSpec) -> ModelSpec:
     """``spec`` with layout, size, colours and range of its picture input, where those were not stated."""
     picture = picture_of(spec.inputs[0]) if len(spec.inputs) == 1 else None
-    if picture is None or not spec.task.startswith("image-"):
+    if picture is None or not spec.task.startswith(("image-", "object-")):
         return spec
     facts = dict(picture)
     if spec.inputs[0].dtype == "uint8":

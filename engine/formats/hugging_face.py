@@ -16,6 +16,7 @@ from typing import Any
 from engine.errors import ModelCorrupt, ModelRefused
 from engine.formats import image_processors
 from engine.formats.disk import read_bounded
+from engine.formats.hugging_face_detection import detects, with_detector
 from engine.formats.hugging_face_tasks import Kind, kind_of, task_of
 from engine.formats.safetensors_file import read_tensors
 from engine.formats.sentence_transformers import with_sentence_steps
@@ -106,6 +107,8 @@ def describe_with(folder: Path, weights: tuple[Path, ...]) -> ModelSpec:
     if opened.kind is not Kind.IMAGE:
         return spec
     spec = _with_pictures(spec, opened)
+    if detects(opened.architecture):
+        return with_detector(_with_classes(spec, opened))
     return _with_classes(spec, opened) if task == "image-classification" else spec
 
 

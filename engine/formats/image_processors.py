@@ -7,12 +7,14 @@ The reference are the PIL-backed image processors of transformers 5.23 (``image_
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.model_spec import ASSUMED, Preprocessing
 
 FILE = "preprocessor_config.json"
+LONGEST_EDGE = 1333
+"""Where only the shortest edge is stated (``max_size`` of DETR's processors)."""
 _HALF = (0.5, 0.5, 0.5)
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -34,8 +36,11 @@ class Defaults:
     square: bool = True
     normalize: bool = True
     bgr: bool = False
+    multiple: int = 1
+    """What both sides are rounded down to a multiple of, where ``size`` is a shortest and a longest edge."""
 
 
+_DETR = Defaults(*_IMAGENET, size=("edges", 800), resample="bilinear", square=False)
 _SHORTEST_224 = ("shortest_edge", 224)
 KNOWN = {
     "ViT": Defaults(resample="bilinear"),
@@ -51,6 +56,11 @@ KNOWN = {
     "Levit": Defaults(*_IMAGENET, size=_SHORTEST_224, crop_size=224, square=False),
     "MobileNetV1": Defaults(size=("shortest_edge", 256), crop_size=224, resample="bilinear", square=False),
     "MobileNetV2": Defaults(size=("shortest_edge", 256), crop_size=224, resample="bilinear", square=False),
+    "Detr": _DETR,
+    "ConditionalDetr": _DETR,
+    "DeformableDetr": _DETR,
+    "Yolos": replace(_DETR, multiple=16),
+    "RTDetr": Defaults(*_IMAGENET, size=("square", 640), resample="bilinear", normalize=False),
     "MobileViT": Defaults(size=_SHORTEST_224, crop_size=256, square=False, normalize=False, bgr=True),
 }
 """The classes whose steps were read and are tested against the library, by the first part of their names."""
@@ -112,10 +122,12 @@ class _Keys:
         return tuple(float(n) for n in values)
 
     def size(self, key: str, default: tuple[str, int], *, square: bool) -> tuple[str, tuple[int, int]]:
-        """``square`` or ``shortest_edge``, and (height, width)."""
+        """``square`` or ``shortest_edge``, and (height, width); or ``edges``, and (shortest, longest)."""
         value = self._table.get(key)
         if value is None:
-            return default[0], (default[1], default[1])
+            return default[0], (default[1], LONGEST_EDGE if default[0] == "edges" else default[1])
+        if default[0] == "edges" and isinstance(value, int):
+            value = {"shortest_edge": value, "longest_edge": self._table.get("max_size", LONGEST_EDGE)}
         if isinstance(value, list) and len(value) == 2:
             value = {"height": value[0], "width": value[1]}
         if isinstance(value, int) and not isinstance(value, bool):
@@ -128,7 +140,9 @@ class _Keys:
                     return "square", (stated["height"], stated["width"])
                 if set(stated) == {"shortest_edge"}:
                     return "shortest_edge", (stated["shortest_edge"], stated["shortest_edge"])
-        raise NotUnderstood(f"{key}: expected height and width, or shortest_edge")
+                if set(stated) == {"shortest_edge", "longest_edge"}:
+                    return "edges", (stated["shortest_edge"], stated["longest_edge"])
+        raise NotUnderstood(f"{key}: expected height and width, or shortest_edge, alone or with longest_edge")
 
 
 def processor_class(table: dict[str, Any]) -> str:
@@ -167,8 +181,11 @@ def _read_geometry(
     _, crop_size = keys.size("crop_size", ("square", defaults.crop_size or size[0]), square=True)
     resizes = keys.flag("do_resize", True)
     crops = keys.flag("do_center_crop", defaults.crop_size is not None)
-    resize, resized = ("stretch" if kind == "square" else "shortest"), size
     source = keys.source("size")
+    if kind == "edges" and not crops:
+        _read_edges(keys, defaults, size, fields, evidence)
+        return
+    resize, resized = ("stretch" if kind == "square" else "shortest"), size
     if name == "ConvNext" and resizes:
         resize, resized, crop_size, crops = _convnext(kind, size, keys.number("crop_pct", 224 / 256))
         evidence["resize_size"] = keys.source("crop_pct")
@@ -187,6 +204,18 @@ def _read_geometry(
     if resizes and resized != taken:
         fields["resize_size"] = resized
         evidence.setdefault("resize_size", source)
+    fields["resample"] = _filter(keys, defaults)
+    evidence["resample"] = keys.source("resample")
+
+
+def _read_edges(
+    keys: _Keys, defaults: Defaults, size: tuple[int, int], fields: dict[str, Any], evidence: dict[str, str]
+) -> None:
+    resizes = keys.flag("do_resize", True)
+    fields["resize"] = "none" if not resizes else "edges" if defaults.multiple == 1 else f"edges-of-{defaults.multiple}"
+    evidence["resize"] = keys.source("size") if resizes else keys.source("do_resize")
+    if resizes:
+        fields["resize_size"], evidence["resize_size"] = size, keys.source("size")
     fields["resample"] = _filter(keys, defaults)
     evidence["resample"] = keys.source("resample")
 

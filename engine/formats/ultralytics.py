@@ -2,7 +2,8 @@
 
 Layout: ``Exporter.metadata`` in ultralytics/engine/exporter.py (8.x), as the extra file ``config.txt`` (JSON) of a
 TorchScript archive and as ``metadata_props`` (Python literals as text) of an ONNX file. Preprocessing of its
-classifiers: ``classify_transforms`` in ultralytics/data/augment.py. No code of the package is used.
+classifiers: ``classify_transforms`` in ultralytics/data/augment.py, of its detectors ``LetterBox`` there; their
+``conf`` and ``iou``: ultralytics/cfg/default.yaml and engine/predictor.py. No code of the package is used.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.detection_heads import recognise_head
 from engine.model_spec import ASSUMED, ModelSpec, Postprocessing, Preprocessing, TensorSpec
 
 MAX_TEXT = 4 << 20
@@ -114,7 +116,8 @@ def _size(value: Any) -> tuple[int, int] | None:
 def with_config(spec: ModelSpec, config: UltralyticsConfig, where: str) -> ModelSpec:
     """``spec`` with what ``config`` states; ``where`` names its place (``best.onnx: metadata_props``).
 
-    A classifier is ready to use. Of the other tasks the names and the size are kept and the raw tensors answered.
+    A classifier and a detector are ready to use. Of the other tasks the names and the size are kept and the raw tensors
+    answered.
     """
     evidence: dict[str, str] = {}
     widths = [t.shape[1] for t in spec.outputs if len(t.shape) == 2 and t.shape[1] > 0]
@@ -127,6 +130,8 @@ def with_config(spec: ModelSpec, config: UltralyticsConfig, where: str) -> Model
         image = TensorSpec("images", "float32", (config.batch, config.channels, *size))
         spec = replace(spec, inputs=(image,))
         evidence["inputs"] = f"{where} imgsz, batch (the graph itself carries no input shape)"
+    if config.task == "detect" and _may_detect(spec):
+        return _with_detector(replace(spec, evidence=spec.evidence | evidence), config, where)
     if config.task != "classify":
         evidence["task"] = f"{where} task {config.task} (answered as raw tensors)"
         return replace(spec, evidence=spec.evidence | evidence)
@@ -152,5 +157,42 @@ def with_config(spec: ModelSpec, config: UltralyticsConfig, where: str) -> Model
         task="image-classification",
         preprocessing=preprocessing,
         postprocessing=Postprocessing(activation="none"),
+        evidence=spec.evidence | evidence,
+    )
+
+
+def _may_detect(spec: ModelSpec) -> bool:
+    """Whether the outputs are boxes, or nothing tells what they are (a TorchScript archive)."""
+    shapes = {tensor.name: tensor.shape for tensor in spec.outputs}
+    free = any(-1 in shape[1:] for shape in shapes.values() if len(shape) == 3)
+    return not shapes or free or recognise_head(shapes, len(spec.labels), None) is not None
+
+
+def _with_detector(spec: ModelSpec, config: UltralyticsConfig, where: str) -> ModelSpec:
+    preprocessing = Preprocessing(
+        size=config.size,
+        resize="letterbox",
+        resample="inter_linear",
+        channel_order="rgb" if config.channels == 3 else "grayscale",
+        layout="nchw",
+        scaling="0..1",
+    )
+    source = f"{where} task detect"
+    evidence = {"task": source, "postprocessing.activation": source}
+    if config.size is not None:
+        evidence["preprocessing.size"] = f"{where} imgsz"
+    for key in ("resize", "resample", "channel_order", "layout", "scaling"):
+        evidence[f"preprocessing.{key}"] = f"{source} (Ultralytics' LetterBox)"
+    for key in ("threshold", "iou"):
+        evidence[f"postprocessing.{key}"] = f"{source} (the default of Ultralytics' predict)"
+    shapes = {tensor.name: tensor.shape for tensor in spec.outputs}
+    head = recognise_head(shapes, len(spec.labels), config.size)
+    if head is not None:
+        evidence["postprocessing.head"] = head.reason
+    return replace(
+        spec,
+        task="object-detection",
+        preprocessing=preprocessing,
+        postprocessing=Postprocessing(threshold=0.25, iou=0.7, head=head.kind if head is not None else ""),
         evidence=spec.evidence | evidence,
     )

@@ -78,7 +78,7 @@ def ultralytics_classifier(folder: Path) -> Written:
 
 @case("torchscript-ultralytics-detect", writer="torch", source="TorchScript, with Ultralytics' extra file (detect)")
 def ultralytics_detector(folder: Path) -> Written:
-    """A detector's names and size are read; its raw tensor is answered."""
+    """A detector's names and size are read; tensors are answered with its raw tensor."""
     import torch
 
     class Head(torch.nn.Module):
@@ -93,7 +93,7 @@ def ultralytics_detector(folder: Path) -> Written:
     return Written(
         "best.pt",
         [Ask("ask.npy", "application/x-npy", outputs={"output": answer(Head(), batch).tolist()})],
-        spec={"task": "raw-tensors", "labels": ["cat", "dog"]},
+        spec={"task": "object-detection", "labels": ["cat", "dog"], "preprocessing.resize": "letterbox"},
         evidence={"task": "extra/config.txt task detect"},
     )
 

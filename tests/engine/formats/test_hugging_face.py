@@ -108,7 +108,7 @@ def test_without_its_processor_the_preparation_is_assumed_and_says_why(tmp_path:
     ("config", "task", "inputs"),
     [
         (BERT | {"architectures": ["BertForMaskedLM"]}, "fill-mask", ["input_ids", "attention_mask"]),
-        (VIT | {"architectures": ["DetrForObjectDetection"]}, "object-detection", ["pixel_values"]),
+        (VIT | {"architectures": ["GroundingDinoForObjectDetection"]}, "object-detection", ["pixel_values"]),
         (VIT | {"architectures": ["SegformerForSemanticSegmentation"]}, "image-segmentation", ["pixel_values"]),
         (VIT | {"architectures": ["DPTForDepthEstimation"]}, "depth-estimation", ["pixel_values"]),
         (VIT | {"architectures": ["ViTModel"]}, "image-feature-extraction", ["pixel_values"]),
