@@ -7,6 +7,7 @@ run where PySide6 is not installed.
 
 from __future__ import annotations
 
+import errno
 import logging
 import logging.handlers
 import os
@@ -38,6 +39,9 @@ PREDICT_TIMEOUT_S = 300.0
 """A table at the command line may take longer than a request of the network may."""
 INPUTS_AHEAD = 16
 """Inputs read and queued before the first is answered: enough for the worker to form batches."""
+TEXT_TASKS = frozenset({"text-classification", "token-classification", "feature-extraction"})
+NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL})
+"""What reading a text as if it were a path fails with (EINVAL: on Windows, for characters no name may have)."""
 
 T = TypeVar("T")
 log = logging.getLogger("deskside")
@@ -359,7 +363,7 @@ def serve(
 @click.option("--trust", is_flag=True, help="Consent to a model that is a program.")
 @click.option("--device", help="cpu, cuda, cuda:1 or mps; chosen automatically if not given.")
 def predict(model: str, inputs: tuple[str, ...], as_json: bool, trust: bool, device: str | None) -> None:
-    """Ask MODEL about every INPUT file: one line each."""
+    """Ask MODEL about every INPUT file: one line each. A model of texts takes the text itself, too."""
     from engine.answer_text import as_json_line, as_text_line, has_failed
 
     failed = False
@@ -369,8 +373,8 @@ def predict(model: str, inputs: tuple[str, ...], as_json: bool, trust: bool, dev
         engine = open_engine(stack, settings)
         inbox.watch_loads(engine, stack)
         try:
-            model_id = str(load_model(engine, inbox, model, device, trust)["id"])
-            for name, answer in answers(engine, inbox, model_id, inputs):
+            entry = load_model(engine, inbox, model, device, trust)
+            for name, answer in answers(engine, inbox, str(entry["id"]), inputs, str(entry["task"])):
                 failed |= has_failed(answer)
                 click.echo(as_json_line(name, answer) if as_json else as_text_line(name, answer))
         except Stopped:
@@ -407,7 +411,7 @@ def inspect(model: str, as_json: bool, trust: bool) -> None:
 
 # -- predict ------------------------------------------------------------------------------------------------------
 def answers(
-    engine: EnginePort, inbox: Inbox, model_id: str, inputs: Iterable[str]
+    engine: EnginePort, inbox: Inbox, model_id: str, inputs: Iterable[str], task: str = ""
 ) -> Iterator[tuple[str, Prediction | Exception]]:
     """(input as given, its answer or what went wrong), in the order of the inputs, some asked ahead."""
     from engine.errors import EngineError
@@ -422,15 +426,18 @@ def answers(
             return name, error
 
     for name in inputs:
-        waiting.append((name, ask(engine, model_id, name)))
+        waiting.append((name, ask(engine, model_id, name, task)))
         if len(waiting) >= INPUTS_AHEAD:
             yield oldest()
     while waiting:
         yield oldest()
 
 
-def ask(engine: EnginePort, model_id: str, name: str) -> Future[Prediction]:
-    """Queue one file. A file that cannot be read comes back as OSError through the future."""
+def ask(engine: EnginePort, model_id: str, name: str, task: str = "") -> Future[Prediction]:
+    """Queue one file, or for a task of texts the name itself where it is no file's.
+
+    A file that cannot be read comes back as OSError through the future.
+    """
     from engine.answer_text import content_type_of
     from engine.prediction import PredictRequest
 
@@ -438,6 +445,9 @@ def ask(engine: EnginePort, model_id: str, name: str) -> Future[Prediction]:
     try:
         data = path.read_bytes()
     except OSError as error:
+        if task in TEXT_TASKS and error.errno in NO_SUCH_FILE:
+            text = os.fsencode(name)
+            return engine.predict(PredictRequest(model_id, text, "text/plain", timeout_s=PREDICT_TIMEOUT_S))
         unread: Future[Prediction] = Future()
         unread.set_exception(error)
         return unread

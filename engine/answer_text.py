@@ -55,14 +55,15 @@ def as_json_line(name: str, answer: Prediction | Exception) -> str:
 
 def as_text_line(name: str, answer: Prediction | Exception) -> str:
     """``input  label  score`` for one answer, counts for a table, shapes for raw tensors."""
+    start = " ".join(shown(name).splitlines())  # a text given in place of a file may have several lines
     if isinstance(answer, Exception):
-        return f"{shown(name)}  error: {sentence_of(answer)}"
+        return f"{start}  error: {sentence_of(answer)}"
     if answer.results is not None:
-        return f"{shown(name)}  {_summary(answer.results)}"
+        return f"{start}  {_summary(answer.results)}"
     if answer.outputs is not None:
         tensors = (f"{key} {value.dtype} {list(value.shape)}" for key, value in answer.outputs.items())
-        return f"{shown(name)}  {', '.join(tensors)}"
-    return f"{shown(name)}  {_best(answer.predictions or [])}"
+        return f"{start}  {', '.join(tensors)}"
+    return f"{start}  {_best(answer.predictions or [])}"
 
 
 def _best(predictions: list[Any]) -> str:
@@ -70,8 +71,23 @@ def _best(predictions: list[Any]) -> str:
         return "nothing found"
     best = predictions[0]
     if isinstance(best, dict) and "label" in best and isinstance(best.get("score"), float):
-        return f"{best['label']}  {_percent(best['score'])}"
+        score = best["score"]
+        return f"{best['label']}  {_percent(score) if 0.0 <= score <= 1.0 else f'{score:g}'}"
+    if isinstance(best, dict) and "entity_group" in best:
+        return ", ".join(f"{found['word']} ({found['entity_group']})" for found in predictions)
+    if isinstance(best, dict) and "value" in best:
+        return ", ".join(f"{found['value']:g}" for found in predictions)
+    if isinstance(best, float | list):
+        return f"numbers {_nested_shape(predictions)}"
     return str(best)
+
+
+def _nested_shape(numbers: Any) -> list[int]:
+    shape = []
+    while isinstance(numbers, list):
+        shape.append(len(numbers))
+        numbers = numbers[0] if numbers else 0.0
+    return shape
 
 
 def _percent(score: float) -> str:

@@ -20,7 +20,10 @@ from engine.formats.disk import open_regular, unreadable
 from engine.model_spec import TensorSpec
 from engine.sidecar_file import MAX_BYTES
 
-TASKS = ("image-classification", "object-detection", "tabular-classification", "raw-tensors")
+TASKS = (
+    "image-classification", "object-detection", "tabular-classification", "tabular-regression", "text-classification",
+    "token-classification", "feature-extraction", "audio-classification", "raw-tensors",
+)  # fmt: skip
 DTYPES = frozenset(
     {"bool", "float16", "float32", "float64", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "uint16",
      "uint32", "uint64", "complex64", "complex128", "str"}

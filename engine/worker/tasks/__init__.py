@@ -11,6 +11,7 @@ from engine.worker.tasks.base import Task
 _TASKS = {
     "image-classification": ("engine.worker.tasks.image_classification", "ImageClassification"),
     "tabular-classification": ("engine.worker.tasks.tabular_classification", "TabularClassification"),
+    "tabular-regression": ("engine.worker.tasks.tabular_regression", "TabularRegression"),
     "text-classification": ("engine.worker.tasks.text_classification", "TextClassification"),
     "token-classification": ("engine.worker.tasks.token_classification", "TokenClassification"),
     "feature-extraction": ("engine.worker.tasks.feature_extraction", "FeatureExtraction"),

@@ -37,6 +37,10 @@ class TabularClassification:
 
     def check(self) -> None:
         classification.check_outputs(self._spec)
+        self.check_columns()
+
+    def check_columns(self) -> None:
+        """Raises LoadFailed where the columns are not as many as the input is wide."""
         shape, columns = self._tensor.shape, self._spec.columns
         if len(shape) != 2 or (columns and shape[1] not in (-1, len(columns))):
             stated = f"{len(columns)} columns" if columns else "a row of columns"
