@@ -13,6 +13,9 @@ import orjson
 
 from engine.prediction import Prediction
 
+MOST_BOXES = 8
+"""How many boxes are named in a line."""
+
 # A fixed table, not the mimetypes module: that one reads the machine's registry and differs between machines.
 CONTENT_TYPES = {
     ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".bmp": "image/bmp",
@@ -70,6 +73,8 @@ def _best(predictions: list[Any]) -> str:
     if not predictions:
         return "nothing found"
     best = predictions[0]
+    if isinstance(best, dict) and isinstance(best.get("box"), dict):
+        return _boxes(predictions)
     if isinstance(best, dict) and "label" in best and isinstance(best.get("score"), float):
         score = best["score"]
         return f"{best['label']}  {_percent(score) if 0.0 <= score <= 1.0 else f'{score:g}'}"
@@ -88,6 +93,16 @@ def _nested_shape(numbers: Any) -> list[int]:
         shape.append(len(numbers))
         numbers = numbers[0] if numbers else 0.0
     return shape
+
+
+def _boxes(found: list[dict[str, Any]]) -> str:
+    """``cat  91.0% at 20,10-70,60``, best first, as many as a line holds."""
+    told = []
+    for entry in found[:MOST_BOXES]:
+        edges = [entry["box"][name] for name in ("xmin", "ymin", "xmax", "ymax")]
+        told.append("{}  {} at {},{}-{},{}".format(entry["label"], _percent(entry["score"]), *edges))
+    more = len(found) - len(told)
+    return "; ".join([*told, f"and {more} more"] if more else told)
 
 
 def _percent(score: float) -> str:
