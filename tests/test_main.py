@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import main
+from engine.answer_text import as_text_line
 from engine.errors import ModelCorrupt, ServerStartError, UnusableInput
 from engine.model_spec import TrustClass
 from engine.prediction import Prediction, PredictRequest
@@ -131,6 +132,37 @@ def test_predict_goes_on_after_an_input_that_fails(engine: FakeEngine, pictures:
     assert ["error" in line for line in lines] == [False, True, False, True]
     assert lines[1]["error"] == {"code": "image_invalid", "message": "This is no picture."}
     assert lines[3]["error"]["message"] == "No such file or directory."
+
+
+def test_ask_takes_a_text_for_itself_where_the_task_takes_texts(tmp_path: Path) -> None:
+    fake = FakeEngine()
+    fake.load("digits")
+    file = tmp_path / "letter.txt"
+    file.write_bytes(b"from a file")
+    for name in (str(file), "It was\nfine.", "a/b/c", "long " * 2_000):
+        main.ask(fake, "digits", name, "text-classification").result()
+    assert [request.data for request in fake.requests] == [
+        b"from a file", b"It was\nfine.", b"a/b/c", b"long " * 2_000,
+    ]  # fmt: skip
+    assert {request.content_type for request in fake.requests} == {"text/plain"}
+    for task, name in (("image-classification", "It was fine."), ("text-classification", str(tmp_path))):
+        with pytest.raises(OSError, match=r"No such file|directory"):
+            main.ask(fake, "digits", name, task).result()
+
+
+@pytest.mark.parametrize(
+    ("predictions", "line"),
+    [
+        ([{"entity_group": "LOC", "word": "rome"}, {"entity_group": "PER", "word": "anna"}], "rome (LOC), anna (PER)"),
+        ([{"value": 3.25}], "3.25"),
+        ([{"label": "stars", "score": -2.5}], "stars  -2.5"),
+        ([0.5, 0.25, 0.125], "numbers [3]"),
+        ([[[0.5, 0.25], [0.125, 1.0]]], "numbers [1, 2, 2]"),
+    ],
+)
+def test_predict_says_what_each_task_found(predictions: list[Any], line: str) -> None:
+    found = Prediction("1", "m", "t", {}, predictions=predictions)
+    assert as_text_line("two\nlines", found) == f"two lines  {line}"
 
 
 def test_predict_asks_ahead_but_not_without_bound(engine: FakeEngine, tmp_path: Path) -> None:
