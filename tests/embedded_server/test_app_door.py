@@ -138,7 +138,19 @@ def test_the_page_puts_nothing_from_outside_into_html(http: Door2Client) -> None
 def test_models_shows_the_worker_to_this_computer_only(http: Door2Client) -> None:
     here = http.ask("GET", "/models").get_json()["models"]
     there = http.ask("GET", "/models", environ_base=LAN).get_json()["models"]
-    fields = {"id", "task", "format", "runtime", "device", "state", "loads", "requests"}
+    fields = {
+        "id",
+        "task",
+        "format",
+        "runtime",
+        "device",
+        "state",
+        "loads",
+        "requests",
+        "version",
+        "versions",
+        "golden",
+    }
     assert [set(entry) for entry in there] == [fields, fields]
     assert [set(entry) for entry in here] == [fields | {"worker_pid"}] * 2
     assert here[0]["worker_pid"] == 4242
