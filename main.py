@@ -396,7 +396,7 @@ def inspect(model: str, as_json: bool, trust: bool) -> None:
             spec = describe(open_engine(stack, load_settings()), inbox, model)
         except Stopped:
             raise SystemExit(130) from None
-    rows = spec.evidence_rows()
+    rows = [*spec.evidence_rows(), *stored_rows(Path(model), spec)]
     if as_json:
         report: dict[str, Any] = {name: {"value": value, "source": source} for name, value, source in rows}
         report["trust_class"] = str(spec.trust_class)
@@ -407,6 +407,28 @@ def inspect(model: str, as_json: bool, trust: bool) -> None:
     for name, value, source in rows:
         text = value if isinstance(value, str) else orjson.dumps(value).decode()
         click.echo(f"{name:<{width}}  {text}  ({source})")
+
+
+def stored_rows(path: Path, spec: ModelSpec) -> list[tuple[str, Any, str]]:
+    """(name, value, source) of what lies beside the model: its numbered versions and its golden sample, if any."""
+    from engine.golden import GoldenInvalid, find_golden
+    from engine.identity import model_location
+    from engine.settings import data_dir
+    from engine.versions import numbered_folders
+
+    location = model_location(path.expanduser().absolute())
+    rows: list[tuple[str, Any, str]] = []
+    if numbered := numbered_folders(location):
+        rows.append(("versions", [str(number) for number in sorted(numbered)], "numbered folders"))
+    try:
+        sample = find_golden(spec, location, data_dir())
+    except GoldenInvalid as error:
+        rows.append(("golden", str(error), "golden sample"))
+    else:
+        if sample is not None:
+            asked = {"content_type": sample.content_type, "params": dict(sample.params), "tolerance": sample.tolerance}
+            rows.append(("golden", asked, sample.source))
+    return rows
 
 
 # -- predict ------------------------------------------------------------------------------------------------------

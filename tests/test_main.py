@@ -444,6 +444,18 @@ def test_predict_and_inspect_on_real_files(tmp_path: Path) -> None:
 
     told = json.loads(start("inspect", str(model), "--json").stdout)
     assert told["preprocessing.size"] == {"value": [32, 32], "source": "sidecar"}
+    assert told["golden"] == {
+        "value": {"content_type": "image/png", "params": {"top_k": 10}, "tolerance": 0.01},
+        "source": "golden/expected.json",
+    }
+    assert "versions" not in told
+    numbered = tmp_path / "digits"
+    for number in ("1", "2"):
+        (numbered / number).mkdir(parents=True)
+        (numbered / number / "model.keras").write_bytes((model / "model.keras").read_bytes())
+    told = json.loads(start("inspect", str(numbered), "--json").stdout)
+    assert told["version"] == {"value": "2", "source": "name of its folder"}
+    assert told["versions"] == {"value": ["1", "2"], "source": "numbered folders"}
 
     cut = tmp_path / "cut.keras"
     cut.write_bytes((model / "model.keras").read_bytes()[:1000])

@@ -78,6 +78,7 @@ def test_a_changed_file_becomes_the_next_version(tmp_path: Path) -> None:
         first = loaded(engine, model.spec())
         assert (first["version"], first["versions"]) == ("1", ["1"])
         model.scales(3)
+        watch.until_state(ModelState.READY)
         states = len(watch.states())
         entry = engine.reload("fake").future.result(PATIENCE_S)
         assert (entry["version"], entry["versions"], entry["loads"]) == ("2", ["1", "2"], 2)
@@ -113,6 +114,23 @@ def test_a_rollback_is_at_once_and_can_be_taken_back(tmp_path: Path) -> None:
         assert scale_of(ask(engine)) == 2
         assert engine.rollback("fake").result(PATIENCE_S)["worker_pid"] == second["worker_pid"]
         assert scale_of(ask(engine)) == 3
+        engine.rollback("fake").result(PATIENCE_S)
+        assert engine.reload("fake").future.result(PATIENCE_S)["version"] == "3"  # "2" has been another one
+
+
+def test_a_request_that_comes_too_late_for_its_version_goes_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The swap falls between choosing the version and handing it the request."""
+    with running_engine(tmp_path, keep_previous_s=0.0) as (engine, watch):
+        first = loaded(engine, fake())
+        model = engine._models["fake"]
+        old, choose = model.serving, model.host_for
+        engine.reload("fake").future.result(PATIENCE_S)
+        until_gone(watch, first["worker_pid"])
+        chosen = iter([old, old])
+        monkeypatch.setattr(model, "host_for", lambda version: next(chosen, None) or choose(version))
+        assert ask(engine).version == "2"
 
 
 def test_a_rollback_after_the_worker_is_gone_loads_it_or_says_why_not(tmp_path: Path) -> None:
