@@ -2,7 +2,7 @@
 
     .venv/bin/python examples/train_shapes_detector.py
 
-About four minutes on two cores. Its head is that of YOLOv8: one row for each of 4 + classes numbers, one column for
+About five minutes on two cores. Its head is that of YOLOv8: one row for each of 4 + classes numbers, one column for
 each cell of the grids of strides 8, 16 and 32; boxes as middle, width and height in pixels of the 128 x 128 input,
 scores after a sigmoid. Prints the mAP50 on held-out pictures and ends with an error where it is not above 0.8. Rewrites
 the model, the samples and the golden sample; the sidecar is kept by hand.
