@@ -44,12 +44,15 @@ def make_transformers(folder: Path) -> None:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
     from transformers.models.deit.image_processing_pil_deit import DeiTImageProcessorPil
+    from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
     from transformers.models.levit.image_processing_pil_levit import LevitImageProcessorPil
     from transformers.models.mobilenet_v2.image_processing_pil_mobilenet_v2 import MobileNetV2ImageProcessorPil
     from transformers.models.mobilevit.image_processing_pil_mobilevit import MobileViTImageProcessorPil
     from transformers.models.pvt.image_processing_pil_pvt import PvtImageProcessorPil
+    from transformers.models.rt_detr.image_processing_pil_rt_detr import RTDetrImageProcessorPil
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+    from transformers.models.yolos.image_processing_pil_yolos import YolosImageProcessorPil
 
     processors = {
         "vit": ViTImageProcessorPil(),
@@ -73,6 +76,9 @@ def make_transformers(folder: Path) -> None:
         "mobilevit": MobileViTImageProcessorPil(),
         "beit": BeitImageProcessorPil(),
         "pvt": PvtImageProcessorPil(),
+        "detr": DetrImageProcessorPil(size={"shortest_edge": 70, "longest_edge": 120}, do_pad=False),
+        "yolos": YolosImageProcessorPil(size={"shortest_edge": 70, "longest_edge": 1333}, do_pad=False),
+        "rt-detr": RTDetrImageProcessorPil(size={"height": 50, "width": 70}),
         "siglip": SiglipImageProcessorPil(size={"height": 50, "width": 50}),
     }
     for name, processor in processors.items():
