@@ -34,7 +34,7 @@ from engine.events import Event, LoadStage, ModelState, ModelStateChanged
 from engine.futures import reject, resolve
 from engine.jobs import Answer, Job, read_answer
 from engine.load_run import PRECISIONS, LoadContext, Loaded, LoadRun
-from engine.model_spec import SIDECAR, ModelSpec
+from engine.model_spec import ASSUMED, SIDECAR, ModelSpec
 from engine.prediction import LANES, Prediction
 from engine.protocol import Message, ProtocolError
 from engine.scheduler import ModelQueue, Waiting
@@ -153,6 +153,8 @@ class ModelHost:
         self._error: EngineError | None = None
         self._loaded = known
         self._preprocessing: dict[str, Any] | None = None
+        self._as_loaded: ModelSpec | None = None
+        """What the files said when they were last read: what a change that is taken back gives way to."""
         self._client: WorkerClient | None = None
         self._run: LoadRun | None = None
         self._trust = trust
@@ -302,15 +304,20 @@ class ModelHost:
     def apply_preprocessing(self, changes: dict[str, Any]) -> ModelSpec:
         """Prepare pictures with ``changes`` (by field of Preprocessing) from the next batch on, and after a restart.
 
-        The result is the model's spec as it now is. Raises Loading where nothing is loaded.
+        None takes a change back: the value the load found, and where it was read, stand again. The result is the
+        model's spec as it now is. Raises Loading where nothing is loaded.
         """
         with self._exclusive():
             if self._loaded is None:
                 raise Loading("The model is not loaded.")
             spec = self._loaded.spec
             whole = spec.to_json()
-            whole["preprocessing"] |= changes
-            whole["evidence"] |= {f"preprocessing.{name}": SIDECAR for name in changes}
+            found = (self._as_loaded or spec).to_json()
+            for name, value in changes.items():
+                key = f"preprocessing.{name}"
+                taken_back = value is None
+                whole["preprocessing"][name] = found["preprocessing"][name] if taken_back else value
+                whole["evidence"][key] = found["evidence"].get(key, ASSUMED) if taken_back else SIDECAR
             self._preprocessing = whole["preprocessing"]
             self._loaded = replace(self._loaded, spec=ModelSpec.from_json(whole))
             self._context.mark_changed()
@@ -380,6 +387,8 @@ class ModelHost:
                 self._version = self._name_version(loaded.spec)
             self._loaded = replace(loaded, spec=replace(loaded.spec, version=self._version))
             self._preprocessing = None
+            if self._as_loaded is None:
+                self._as_loaded = loaded.spec
             self._client = loaded.client
             self._max_batch = min(self._max_batch, loaded.max_batch_size)
             self._was_ready = True
@@ -621,6 +630,8 @@ class ModelHost:
         self._restart_at = None
         self._error = None
         source = self._loaded.spec if restart and self._loaded is not None else self.source
+        if not restart:
+            self._as_loaded = None
         self._run = LoadRun(
             self._load_context,
             self,

@@ -140,6 +140,8 @@ class ModelSpec:
                 out[f.name] = str(value)
             elif isinstance(value, tuple):
                 out[f.name] = list(value)
+            elif isinstance(value, dict):
+                out[f.name] = dict(value)
             else:
                 out[f.name] = value
         return out

@@ -71,17 +71,17 @@ def full_keys(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def preprocessing_fields(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``changes`` by field of Preprocessing; what is taken out of the sidecar (None) gets its default.
+    """``changes`` by field of Preprocessing; None for what is taken back.
 
     Raises SidecarInvalid naming a key of another kind.
     """
-    defaults = {f.name: f.default for f in fields(Preprocessing)}
+    names = {f.name for f in fields(Preprocessing)}
     found = {}
     for key, value in full_keys(changes).items():
         section, _, name = key.partition(".")
-        if section != "preprocessing" or name not in defaults:
+        if section != "preprocessing" or name not in names:
             raise SidecarInvalid(f"{key}: only the keys of [preprocessing] can be changed while a model is loaded.")
-        found[name] = defaults[name] if value is None else value
+        found[name] = value
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 

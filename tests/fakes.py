@@ -17,7 +17,7 @@ from typing import Any
 from engine.errors import EngineError, LoadCancelled, LoadFailed, ModelNotFound, UnusableInput
 from engine.events import Event, EventBus, LoadProgress, LoadStage, ModelState, ModelStateChanged, Snapshot
 from engine.golden import GoldenReport, GoldenSample, golden_entry
-from engine.model_spec import SIDECAR, ModelSpec, TensorSpec, TrustClass
+from engine.model_spec import ASSUMED, SIDECAR, ModelSpec, TensorSpec, TrustClass
 from engine.prediction import Convention, ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
 from engine.serving_types import (
     KeyInfo,
@@ -77,6 +77,7 @@ class FakeEngine:
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._models: dict[str, dict[str, Any]] = {}
+        self._found: dict[str, dict[str, Any]] = {}
         for model in models:
             self.add(model)
 
@@ -109,6 +110,7 @@ class FakeEngine:
             "threads": 2,
         }
         self._models[model.id] = entry
+        self._found.setdefault(model.id, model.to_json())
         return entry
 
     def publish(self, event: Event) -> None:
@@ -261,9 +263,11 @@ class FakeEngine:
 
     def apply_preprocessing(self, model_id: str, changes: Mapping[str, Any]) -> Future[ModelSpec]:
         def apply(entry: dict[str, Any]) -> ModelSpec:
-            fields = preprocessing_fields(changes)
-            entry["spec"]["preprocessing"] |= fields
-            entry["spec"]["evidence"] |= {f"preprocessing.{name}": SIDECAR for name in fields}
+            found = self._found[model_id]
+            for name, value in preprocessing_fields(changes).items():
+                key, back = f"preprocessing.{name}", value is None
+                entry["spec"]["preprocessing"][name] = found["preprocessing"][name] if back else value
+                entry["spec"]["evidence"][key] = found["evidence"].get(key, ASSUMED) if back else SIDECAR
             return ModelSpec.from_json(entry["spec"])
 
         return self._of(model_id, apply)

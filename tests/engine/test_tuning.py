@@ -153,6 +153,22 @@ def test_the_convention_chosen_holds_at_once_after_a_death_and_in_the_sidecar(
     assert best(engine) == chosen.predictions[0]["label"]
 
 
+def test_a_choice_that_is_taken_back_is_assumed_again(opened: tuple[Engine, Watch]) -> None:
+    engine, _ = opened
+    before = best(engine)
+    found: list[Convention] = engine.try_conventions("fake", picture()).result(PATIENCE_S)
+    chosen = next(c for c in found if c.words == "values 0..255, RGB")
+    was = engine.stats()["models"][0]["spec"]
+    engine.apply_preprocessing("fake", chosen.changes).result(PATIENCE_S)
+    spec = engine.apply_preprocessing("fake", dict.fromkeys(chosen.changes)).result(PATIENCE_S)
+    assert spec.to_json()["preprocessing"] == was["preprocessing"]
+    for name in chosen.changes:
+        assert spec.evidence[f"preprocessing.{name}"] == was["evidence"].get(f"preprocessing.{name}", ASSUMED)
+    assert best(engine) == before
+    again = engine.try_conventions("fake", picture()).result(PATIENCE_S)
+    assert [c.words for c in again] == [c.words for c in found]
+
+
 def test_no_request_can_say_how_its_picture_is_prepared(opened: tuple[Engine, Watch]) -> None:
     engine, _ = opened
     how = {"preprocessing": {"scaling": "0..255"}}
