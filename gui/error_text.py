@@ -24,9 +24,11 @@ class ErrorText:
 _ADVICE = {
     "model_not_found": "Check that the file is still there, then open it again.",
     "model_unreadable": "Check that the file is there and that you may read it.",
-    "model_format_unknown": "Deskside opens Keras (.keras), TensorFlow SavedModel folders and TorchScript (.pt).",
+    "model_format_unknown": "Deskside opens Keras, TensorFlow SavedModel, LiteRT, TorchScript, torch.export, ONNX, "
+    "Hugging Face and BioImage.IO models.",
     "model_corrupt": "The file may be cut short. Copy or download it again, then open it once more.",
-    "model_refused": "Save it as .keras or TorchScript. Deskside never opens this kind.",
+    "model_refused": "Save it as .keras, .safetensors, ONNX or TorchScript. Deskside never opens this kind.",
+    "no_golden_sample": "Keep an answer that you know is right; the model is then checked against it.",
     "needs_consent": "Open it again and choose to run it, if you made it or trust who did.",
     "model_changed": "The file changed while it was being opened. Open it again.",
     "sidecar_invalid": "Correct the line in the .toml file beside the model, or take the file away.",

@@ -22,6 +22,7 @@ _FRAMEWORKS = {
 }
 _DOES = {
     "image-classification": "names what is in a picture",
+    "object-detection": "finds things in a picture",
     "tabular-classification": "reads a CSV table",
     "tabular-regression": "reads a CSV table",
 }

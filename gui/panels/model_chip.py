@@ -14,7 +14,12 @@ from gui.widgets.progress import Ring, paint_progress
 from gui.words import STAGES, format_words, size_words, task_words
 
 HEIGHT = 44
-TASK_ICONS = {"image-classification": "image", "tabular-classification": "table", "tabular-regression": "table"}
+TASK_ICONS = {
+    "image-classification": "image",
+    "object-detection": "scan-search",
+    "tabular-classification": "table",
+    "tabular-regression": "table",
+}
 
 
 def stage_words(card: ModelCard) -> str:

@@ -30,6 +30,8 @@ from gui.widgets.progress import Ring
 from gui.widgets.result_bars import ResultBars
 
 WIDTH = 336
+MOST_FOUND = 12
+"""How many of the things found in a picture are listed; all of them are drawn."""
 REFINE_AFTER_MS = 150
 _ORDERS = {"rgb": "RGB", "bgr": "BGR", "grayscale": "greyscale"}
 _CROPS = {"center": "centre crop", "square": "centre square"}
@@ -226,6 +228,11 @@ class ResultDock(Card):
             self._set_top_k(len(prediction.predictions), classes)
             self._fill_reading(spec)
             self._show_only(self.bars, self.top_k_box, self.reading)
+        elif is_detection(prediction.predictions):
+            assert prediction.predictions is not None
+            self.bars.show_answers(prediction.predictions[:MOST_FOUND])
+            self._fill_reading(spec)
+            self._show_only(self.bars, self.reading)
         elif prediction.outputs is not None:
             rows = []
             for name, array in prediction.outputs.items():
@@ -302,6 +309,15 @@ class ResultDock(Card):
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange:
             self.update()
+
+
+def is_detection(predictions: Any) -> bool:
+    """Whether this is what the task object-detection answers, with something found."""
+    return (
+        isinstance(predictions, list)
+        and bool(predictions)
+        and all(isinstance(p, dict) and "label" in p and isinstance(p.get("box"), dict) for p in predictions)
+    )
 
 
 def _is_classification(predictions: Any) -> bool:

@@ -121,7 +121,9 @@ class StartPage(QWidget):
             card.load_asked.connect(self.load_asked)
             self._cards_box.addWidget(card)
             self.cards.append(card)
-        number = {1: "One comes", 2: "Two come", 3: "Three come"}.get(len(examples), f"{len(examples)} come")
+        number = {1: "One comes", 2: "Two come", 3: "Three come", 4: "Four come"}.get(
+            len(examples), f"{len(examples)} come"
+        )
         self._samples_title.setText(f"No model at hand? {number} with Deskside")
         self._side.setVisible(bool(examples))
 

@@ -30,7 +30,7 @@ from gui.icons import IconLabel
 from gui.item_models.answers_model import ANSWER, FIRST_INPUT, ROW, SCORE, AnswersModel
 from gui.item_models.items_model import ItemsModel
 from gui.model_shelf import ModelCard, ModelShelf
-from gui.panels.result_dock import ResultDock
+from gui.panels.result_dock import ResultDock, is_detection
 from gui.predict_queue import Item, ItemState, PredictQueue
 from gui.thumbnails import Thumbnails
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line
@@ -63,6 +63,8 @@ class WorkView(QWidget):
         self._follow_timer.setInterval(FOLLOW_EVERY_MS)
         self._follow_timer.timeout.connect(self._on_follow)
         self._preview_ticket = 0
+        self._pictured = 0
+        """Number of the item whose picture is on the canvas."""
         self._refine_ticket = 0
         self._sizes: dict[int, str] = {}
         self.image_view = ImageView()
@@ -184,6 +186,8 @@ class WorkView(QWidget):
     def show_item(self, item: Item) -> None:
         """Make ``item`` the shown one: its preview is asked for, its answer appears beside it."""
         self.current = item
+        self.image_view.show_boxes(())
+        self._pictured = 0
         self._bridge.drop(self._preview_ticket)
         row = self.items_model.row_of(item)
         if row >= 0 and self.strip.currentIndex().row() != row:
@@ -240,11 +244,20 @@ class WorkView(QWidget):
         if item is None:
             return
         self.dock.show_item(item, self._answering_model(), self._sizes.get(item.number, ""))
+        self._show_boxes()
         if item.source.kind == "table":
             self.answers.show_answers(item.prediction)
             self._table_said()
         if item.state is ItemState.DONE and item.prediction is not None:
             self.answered.emit(item.prediction)
+
+    def _show_boxes(self) -> None:
+        """What was found, over the picture it was found in: never over the picture shown before."""
+        item = self.current
+        if item is None or item.number != self._pictured or item.prediction is None:
+            return
+        predictions = item.prediction.predictions
+        self.image_view.show_boxes(predictions if predictions and is_detection(predictions) else ())
 
     def _table_said(self) -> None:
         rows = self.answers.rowCount()
@@ -278,6 +291,8 @@ class WorkView(QWidget):
         width, height = preview.source_size
         self._sizes[item.number] = f"{width} × {height}"
         self.image_view.show_preview(preview, item.source.name)
+        self._pictured = item.number
+        self._show_boxes()
         if item is self.current:
             self.dock.right.setText(self._sizes[item.number])
 

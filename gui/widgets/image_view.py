@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QImage, QMouseEvent, QPainter, QPainterPath, QPaintEvent, QPixmap, QResizeEvent, QWheelEvent
+from PySide6.QtGui import (
+    QColor,
+    QFontMetricsF,
+    QImage,
+    QMouseEvent,
+    QPainter,
+    QPainterPath,
+    QPaintEvent,
+    QPen,
+    QPixmap,
+    QResizeEvent,
+    QWheelEvent,
+)
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from engine.prediction import ImagePreview
 from gui import theme
+from gui.words import percent_words
 
 MARGIN = 12
 MAX_ZOOM = 32.0
+MOST_BOXES = 300
+_LONGEST_LABEL = 160
 
 
 def image_of(preview: ImagePreview) -> QImage:
@@ -35,6 +53,8 @@ class ImageView(QWidget):
         self._centre = QPointF(0.5, 0.5)
         self._grip: QPointF | None = None
         self._message = ""
+        self.boxes: list[dict[str, Any]] = []
+        """What was found, as the task object-detection answers it: label, score, box in pixels of the original."""
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(200, 160)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
@@ -51,6 +71,11 @@ class ImageView(QWidget):
         self._message = ""
         self.setAccessibleName(f"Picture {name}")
         self.fit()
+
+    def show_boxes(self, found: Sequence[dict[str, Any]]) -> None:
+        """Draw what was found over the picture, each label in the colour of its class. Best first, at most 300."""
+        self.boxes = list(found[:MOST_BOXES])
+        self.update()
 
     def show_message(self, text: str) -> None:
         """No picture, one grey sentence instead."""
@@ -138,8 +163,39 @@ class ImageView(QWidget):
             smooth = target.width() < 4 * self._pixmap.width()
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, smooth)
             painter.drawPixmap(target, self._pixmap, QRectF(self._pixmap.rect()))
+            self._paint_boxes(painter, target)
         elif self._message:
             painter.setPen(theme.color("text3"))
             painter.setFont(theme.font("body"))
             painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self._message)
         painter.end()
+
+    def _paint_boxes(self, painter: QPainter, target: QRectF) -> None:
+        scale = self.scale
+        labels = list(dict.fromkeys(str(found["label"]) for found in self.boxes))
+        colours = {name: QColor(theme.OVERLAY[n % len(theme.OVERLAY)]) for n, name in enumerate(labels)}
+        painter.setFont(theme.font("small", semibold=True))
+        metrics = QFontMetricsF(painter.font())
+        for found in reversed(self.boxes):  # the best on top
+            label, box = str(found["label"]), found["box"]
+            colour = colours[label]
+            left, top = target.x() + box["xmin"] * scale, target.y() + box["ymin"] * scale
+            rect = QRectF(left, top, (box["xmax"] - box["xmin"]) * scale, (box["ymax"] - box["ymin"]) * scale)
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            # A dark line outside the coloured one: it shows on any photograph.
+            for width, line in ((4.0, QColor(theme.OVERLAY_TEXT)), (2.0, colour)):
+                painter.setPen(QPen(line, width))
+                painter.drawRect(rect)
+            text = metrics.elidedText(
+                f"{label}  {percent_words(float(found['score']))}", Qt.TextElideMode.ElideMiddle, _LONGEST_LABEL
+            )
+            tag = QRectF(
+                left - 1, top - metrics.height() - 3, metrics.horizontalAdvance(text) + 10, metrics.height() + 2
+            )
+            if tag.top() < target.top():
+                tag.moveTop(top + 1)
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(colour)
+            painter.drawRoundedRect(tag, 3, 3)
+            painter.setPen(QColor(theme.OVERLAY_TEXT))
+            painter.drawText(tag, Qt.AlignmentFlag.AlignCenter, text)
