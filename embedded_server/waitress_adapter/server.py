@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# "Task queue depth is 1" says nothing here: a thread is free for every request the engine admits, and one that has just
+# been started counts as busy.
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+
 TICK_S = 0.02
 LAST_ANSWERS_S = 3.0
 """After the drain ran out: how long the answers saying so may take to be written."""
