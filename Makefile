@@ -20,7 +20,7 @@ setup-test: ## install what testing needs
 	@$(PYTHON) packaging/setup_env.py test
 
 lint: setup-test ## style: ruff check and ruff format
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 
 types: setup-test ## mypy, strict

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.golden import GoldenReport
-
 from engine.errors import EngineError
+from engine.golden import GoldenReport
 from engine.model_spec import ModelSpec, Preprocessing
 from engine.prediction import Convention, LoadTicket, Prediction, PredictRequest
 from tests.fakes import TIMING, FakeEngine, FakeServer, spec
