@@ -13,7 +13,7 @@ from engine import golden
 from engine.conventions import candidates, is_current
 from engine.errands import Errands
 from engine.errors import EngineError, LoadFailed, Loading, PredictionExpired, SidecarInvalid, UnusableInput
-from engine.futures import reject, resolve
+from engine.futures import all_settled, reject, resolve
 from engine.golden import GoldenReport, GoldenSample
 from engine.golden_checks import GoldenChecks, location_of
 from engine.inspector_client import InspectorClient, Reply
@@ -194,7 +194,7 @@ class Tuning:
             else:
                 reject(future, questions[0][2].exception() or UnusableInput("No convention gave an answer."))
 
-        _all_done([answer for _, _, answer in questions]).add_done_callback(gather)
+        all_settled([answer for _, _, answer in questions]).add_done_callback(gather)
         return future
 
 
@@ -241,22 +241,3 @@ def _pass_on(future: Future[Any], done: Future[Any]) -> None:
         reject(future, error)
     else:
         resolve(future, done.result())
-
-
-def _all_done(futures: list[Future[Any]]) -> Future[None]:
-    """Settled once all are, whatever became of them."""
-    everything: Future[None] = Future()
-    lock = threading.Lock()
-    left = len(futures)
-
-    def one_less(_: Future[Any]) -> None:
-        nonlocal left
-        with lock:
-            left -= 1
-            last = left == 0
-        if last:
-            resolve(everything, None)
-
-    for future in futures:
-        future.add_done_callback(one_less)
-    return everything

@@ -29,7 +29,7 @@ from engine.errors import (
     ModelNotFound,
 )
 from engine.events import ModelState, ModelStateChanged
-from engine.futures import reject, resolve
+from engine.futures import all_settled, reject, resolve
 from engine.golden import GoldenReport, golden_entry
 from engine.identity import MODEL_SUFFIXES
 from engine.jobs import Job
@@ -281,7 +281,7 @@ class VersionedModel:
             hosts = list(self._hosts)
             swap, self._swap = self._swap, None
         self._reject(swap, LoadCancelled("The load was cancelled."))
-        return _all_of([host.unload() for host in hosts])
+        return all_settled([host.unload() for host in hosts])
 
     def close(self) -> None:
         """End everything now, and wait for it (bounded)."""
@@ -559,24 +559,3 @@ def _failed(model_id: str, error: EngineError) -> LoadTicket:
     future: Future[Entry] = Future()
     future.set_exception(error)
     return LoadTicket(model_id, future, lambda: None)
-
-
-def _all_of(futures: list[Future[None]]) -> Future[None]:
-    """Done once all are."""
-    done: Future[None] = Future()
-    lock = threading.Lock()
-    left = len(futures)
-
-    def one_less(_: Future[None]) -> None:
-        nonlocal left
-        with lock:
-            left -= 1
-            last = left == 0
-        if last:
-            resolve(done, None)
-
-    for future in futures:
-        future.add_done_callback(one_less)
-    if not futures:
-        resolve(done, None)
-    return done
