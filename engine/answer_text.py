@@ -9,9 +9,10 @@ import os
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import orjson
 
-from engine.prediction import Prediction
+from engine.prediction import Prediction, Predictions
 
 MOST_BOXES = 8
 """How many boxes are named in a line."""
@@ -69,7 +70,9 @@ def as_text_line(name: str, answer: Prediction | Exception) -> str:
     return f"{start}  {_best(answer.predictions or [])}"
 
 
-def _best(predictions: list[Any]) -> str:
+def _best(predictions: Predictions) -> str:
+    if isinstance(predictions, dict):
+        return ", ".join(f"{name} {_part(part)}" for name, part in predictions.items())
     if not predictions:
         return "nothing found"
     best = predictions[0]
@@ -85,6 +88,12 @@ def _best(predictions: list[Any]) -> str:
     if isinstance(best, float | list):
         return f"numbers {_nested_shape(predictions)}"
     return str(best)
+
+
+def _part(part: Any) -> str:
+    if isinstance(part, bytes):
+        return f"a picture of {len(part)} bytes"
+    return f"{part.dtype} {list(part.shape)}" if isinstance(part, np.ndarray) else str(part)
 
 
 def _nested_shape(numbers: Any) -> list[int]:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import orjson
 
+from engine.answer_parts import unpack_parts
 from engine.errors import EngineError, Malformed, error_from_code
-from engine.prediction import Lane, Prediction, PredictRequest
+from engine.prediction import Lane, Prediction, Predictions, PredictRequest
 from engine.protocol import Buffer, ProtocolError, pack_tensor, unpack_tensor
 from engine.serving_types import RequestRecord, RequestState
 
@@ -119,7 +120,7 @@ class Answer:
     id: str
     timing: dict[str, float]
     error: EngineError | None = None
-    predictions: list[Any] | None = None
+    predictions: Predictions | None = None
     results: list[dict[str, Any]] | None = None
     outputs: dict[str, np.ndarray[Any, Any]] | None = None
 
@@ -160,7 +161,9 @@ def read_answer(entry: Any, buffers: Iterator[Buffer]) -> Answer:
     if not isinstance(result, dict):
         raise ProtocolError("an answer with neither result nor error")
     kind, value = result.get("kind"), result.get("value")
-    if kind == "predictions" and isinstance(value, list):
+    if result.get("parts"):
+        value = unpack_parts(value, result["parts"], buffers)
+    if kind == "predictions" and isinstance(value, list | dict):
         return Answer(entry["id"], times, predictions=value)
     if kind == "results" and isinstance(value, list) and all(isinstance(row, dict) for row in value):
         return Answer(entry["id"], times, results=value)

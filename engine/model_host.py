@@ -99,6 +99,8 @@ class Counts:
     restarts: int = 0
     window: int = 0
     network: int = 0
+    inferences: int = 0
+    """How often the model was run for requests, as its processes counted."""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -106,6 +108,7 @@ class Counts:
             self.restarts + other.restarts,
             self.window + other.window,
             self.network + other.network,
+            self.inferences + other.inferences,
         )
 
 
@@ -173,6 +176,8 @@ class ModelHost:
         self._removed = False
         self._retiring = False
         self._counts = Counts()
+        self._told_inferences = 0
+        """What the process that runs now last said that it had counted."""
 
     # -- the engine's calls ----------------------------------------------------------------------------------------
     @property
@@ -386,6 +391,7 @@ class ModelHost:
             if not self._version or (self._loaded is not None and self._loaded.stamp != loaded.stamp):
                 self._version = self._name_version(loaded.spec)
             self._loaded = replace(loaded, spec=replace(loaded.spec, version=self._version))
+            self._told_inferences = 0
             self._preprocessing = None
             if self._as_loaded is None:
                 self._as_loaded = loaded.spec
@@ -458,6 +464,7 @@ class ModelHost:
         answers = [read_answer(entry, buffers) for entry in entries]
         if sorted(answer.id for answer in answers) != sorted(batch.items):
             raise ProtocolError("done does not answer what was asked")
+        self._count_inferences(message)
         learnt = message.header.get("max_batch_size")
         if isinstance(learnt, int) and not isinstance(learnt, bool) and learnt >= 1:
             self._max_batch = min(self._max_batch, learnt)
@@ -492,6 +499,14 @@ class ModelHost:
         self._record(job)
         self._after(resolve, job.future, prediction)
 
+    def _count_inferences(self, message: Message) -> None:
+        told = message.header.get("inferences", 0)
+        if isinstance(told, bool) or not isinstance(told, int) or not 0 <= told < 1 << 53:
+            raise ProtocolError("a count of inferences that is none")
+        # An answer refined meanwhile may have been counted before the batch and arrive after it.
+        self._counts.inferences += max(0, told - self._told_inferences)
+        self._told_inferences = max(told, self._told_inferences)
+
     def _count_answer(self, job: Job) -> None:
         if job.lane.door == "window":
             self._counts.window += 1
@@ -524,6 +539,7 @@ class ModelHost:
         refinement = self._refinements.pop(str(message.header.get("id")), None)
         if refinement is None or self._loaded is None:
             raise ProtocolError("refined what nobody asked")
+        self._count_inferences(message)
         answer = read_answer(message.header, iter(message.buffers))
         if answer.error is not None:
             self._after(reject, refinement.future, answer.error)
@@ -825,6 +841,7 @@ class ModelHost:
             "state": str(self._state),
             "loads": counts.loads,
             "requests": {"window": counts.window, "network": counts.network},
+            "inferences": counts.inferences,
             "worker_pid": client.pid if client else None,
             "waiting": len(self._queue),
             "running": sum(len(b.items) for b in self._batches.values()),

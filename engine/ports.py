@@ -104,8 +104,10 @@ class EnginePort(Protocol):
 
     def stats(self) -> dict[str, Any]:
         """``{"models": [{id, task, format, runtime, device, state, loads, requests: {window, network}, worker_pid,
-        waiting, running, restarts, error: {code, message} | None, offered, path, spec, version, versions, workers,
-        swap, swap_error, golden, precision, threads}], "waiting", "running"}``.
+        inferences, waiting, running, restarts, error: {code, message} | None, offered, path, spec, version, versions,
+        workers, swap, swap_error, golden, precision, threads}], "waiting", "running"}``.
+
+        ``inferences``: how often the model itself was run for requests (a batch is one); :meth:`refine` adds none.
 
         ``versions``: their names; the serving one is last, and before it the one a rollback returns to. ``workers``:
         ``{version, state, worker_pid}`` of each version that is known, the serving one first. ``swap``: the state of

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from engine.answer_parts import array_json, as_json
+
 Tensors = Mapping[str, NDArray[Any]]
+Predictions = list[Any] | dict[str, Any]
+"""The answer to one input: a list for most tasks, a dict for those whose answer is a picture or a map."""
 
 
 class Lane(StrEnum):
@@ -56,7 +59,8 @@ class PredictRequest:
 class Prediction:
     """One answer. Exactly one of ``predictions`` (one input), ``results`` (several) and ``outputs`` (raw) is set.
 
-    ``results`` entries are ``{"input": index, "predictions": …}`` or ``{"input": index, "error": {…}}``.
+    ``results`` entries are ``{"input": index, "predictions": …}`` or ``{"input": index, "error": {…}}``. In both,
+    pictures are ``bytes`` (PNG) and maps are arrays, which JSON has as :func:`engine.answer_parts.as_json` says.
     ``timing_ms`` has ``decode``, ``wait``, ``infer``, ``post`` and ``total`` in milliseconds.
     ``version`` is the version of the model that answered.
     ``id`` stays good for :meth:`engine.Engine.refine` while the worker keeps the raw result (the last 64).
@@ -66,36 +70,22 @@ class Prediction:
     model: str
     task: str
     timing_ms: Mapping[str, float]
-    predictions: list[Any] | None = None
+    predictions: Predictions | None = None
     outputs: dict[str, NDArray[Any]] | None = None
     results: list[dict[str, Any]] | None = None
     version: str = "1"
 
     def to_json(self) -> dict[str, Any]:
-        """The native HTTP shape (``contract.md``): raw tensors as ``{"dtype", "shape", "data"}``."""
+        """The native HTTP shape (``contract.md``): pictures in base64, arrays as ``{"dtype", "shape", "data"}``."""
         out: dict[str, Any] = {"model": self.model, "version": self.version, "task": self.task}
         if self.predictions is not None:
-            out["predictions"] = self.predictions
+            out["predictions"] = as_json(self.predictions)
         elif self.results is not None:
-            out["results"] = self.results
+            out["results"] = as_json(self.results)
         else:
-            out["outputs"] = {
-                name: {"dtype": str(a.dtype), "shape": list(a.shape), "data": _json_data(a)}
-                for name, a in (self.outputs or {}).items()
-            }
+            out["outputs"] = {name: array_json(array) for name, array in (self.outputs or {}).items()}
         out["timing_ms"] = dict(self.timing_ms)
         return out
-
-
-def _json_data(array: NDArray[Any]) -> Any:
-    if array.dtype.kind == "f":
-        # JSON has no NaN or Infinity (RFC 8259 §6): they become null rather than an unparseable token.
-        finite = np.isfinite(array)
-        if not finite.all():
-            boxed = array.astype(object)
-            boxed[~finite] = None
-            return boxed.tolist()
-    return array.tolist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +99,7 @@ class Convention:
 
     changes: dict[str, Any]
     words: str
-    predictions: list[Any]
+    predictions: Predictions
     prediction: Prediction
     current: bool = False
 

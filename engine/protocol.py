@@ -22,13 +22,14 @@ Messages from a worker::
     ready    info: {device, inputs, outputs, signatures, labels, max_batch_size, evidence}
     failed   error: {code, message, details}             the load failed; the process ends
     started  batch
-    done     batch, items: [{id, result | error, timing}], max_batch_size?   [buffers of results, in order]
+    done     batch, items: [{id, result | error, timing}], inferences, max_batch_size?   [buffers of results, in order]
     recalled batch, ok                                   ok false: it had started, its "done" will come
-    refined  id, result | error                          [buffers]
+    refined  id, result | error, inferences              [buffers]
 
-A result is ``{"kind": "predictions", "value": […]}``, ``{"kind": "results", "value": […]}`` or
-``{"kind": "outputs", "tensors": [{name, dtype, shape}]}`` with one buffer a tensor. ``timing`` is
-``{decode, infer, post}`` in milliseconds. An error is ``{code, message, details}``.
+A result is ``{"kind": "predictions", "value": […] | {…}}``, ``{"kind": "results", "value": […]}``, both with ``parts``
+(:mod:`engine.answer_parts`, one buffer a part) where pictures or arrays are in them, or ``{"kind": "outputs",
+"tensors": [{name, dtype, shape}]}`` with one buffer a tensor. ``timing`` is ``{decode, infer, post}`` in milliseconds.
+An error is ``{code, message, details}``. ``inferences`` counts how often the process has run its model for requests.
 
 Messages to the inspector: ``call`` id, op, args [buffers]; from it: ``reply`` id, result | error [buffers].
 """

@@ -530,6 +530,7 @@ class VersionedModel:
             "loads": counts.loads,
             "restarts": counts.restarts,
             "requests": {"window": counts.window, "network": counts.network},
+            "inferences": counts.inferences,
             "waiting": entry["waiting"] + sum(other["waiting"] for _, other in briefs),
             "running": entry["running"] + sum(other["running"] for _, other in briefs),
             "versions": self._versions(),

@@ -92,6 +92,7 @@ class FakeEngine:
             "state": str(state),
             "loads": 1,
             "requests": {"window": 0, "network": 0},
+            "inferences": 0,
             "worker_pid": 4242,
             "waiting": 0,
             "running": 0,
@@ -301,6 +302,7 @@ class FakeEngine:
             return future
         door = "window" if request.lane in ("owner", "batch") else "network"
         entry["requests"][door] += 1
+        entry["inferences"] += 1
         size = len(request.data) if isinstance(request.data, bytes) else 0
         self.records.insert(
             0,

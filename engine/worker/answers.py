@@ -6,7 +6,9 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+from engine.answer_parts import pack_parts
 from engine.errors import EngineError, PredictionExpired, UnusableInput
+from engine.prediction import Predictions
 from engine.protocol import Buffer, pack_tensor
 from engine.worker.tasks.base import Params, Task
 from engine.worker.work import Form, RawResult
@@ -26,7 +28,7 @@ def answer(raw: RawResult, task: Task, params: Params) -> Answer:
     """The result object and its buffers. Raises the EngineError of an item that has one input, or tensors."""
     if raw.form is Form.OUTPUTS:
         return _outputs(raw)
-    by_slot: dict[int, list[Any] | EngineError] = {}
+    by_slot: dict[int, Predictions | EngineError] = {}
     for slots, piece in raw.by_input():
         by_slot.update(zip(slots, task.post(piece, params), strict=True))
     by_slot.update(raw.errors)  # an input has no answer where one of its windows has none
@@ -34,11 +36,16 @@ def answer(raw: RawResult, task: Task, params: Params) -> Answer:
         (only,) = by_slot.values()
         if isinstance(only, EngineError):
             raise only
-        return {"kind": "predictions", "value": only}, []
-    return {"kind": "results", "value": [_entry(slot, by_slot[slot]) for slot in sorted(by_slot)]}, []
+        return _packed("predictions", only)
+    return _packed("results", [_entry(slot, by_slot[slot]) for slot in sorted(by_slot)])
 
 
-def _entry(slot: int, value: list[Any] | EngineError) -> dict[str, Any]:
+def _packed(kind: str, value: Any) -> Answer:
+    tree, parts, buffers = pack_parts(value)
+    return {"kind": kind, "value": tree} | ({"parts": parts} if parts else {}), buffers
+
+
+def _entry(slot: int, value: Predictions | EngineError) -> dict[str, Any]:
     if isinstance(value, EngineError):
         return {"input": slot, "error": {"code": value.code, "message": value.message}}
     return {"input": slot, "predictions": value}

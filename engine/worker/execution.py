@@ -66,6 +66,8 @@ class Executor:
         self._runtime = runtime
         self._signature = signature
         self._fixed_rows = fixed_rows
+        self.inferences = 0
+        """How often the model was run."""
         self.max_rows = fixed_rows or max_rows
 
     def execute(self, works: Iterable[Work]) -> None:
@@ -140,6 +142,7 @@ class Executor:
         rows = sum(piece.rows for piece in pieces)
         if self._fixed_rows is not None and not pieces[0].block.whole:
             batch = {name: _fill(array, self._fixed_rows) for name, array in batch.items()}
+        self.inferences += 1
         begun = time.perf_counter()
         try:
             outputs = self._runtime.run(batch, self._signature)

@@ -95,7 +95,11 @@ class InputReader:
         return UnsupportedMediaType(f"This model does not take {what}; it takes {takes}.npy, .npz or JSON.")
 
     def _add_image(self, work: Work, data: bytes) -> None:
-        tensors = dict(self._task.from_image(data))
+        prepared = self._task.from_image(data)
+        if isinstance(prepared, Windows):
+            self._add_windows(work, prepared)
+            return
+        tensors = dict(prepared)
         context = tensors.pop(CONTEXT, None)
         work.blocks.append(Block(tensors, 1, [work.inputs], context=context))
         work.inputs += 1

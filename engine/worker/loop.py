@@ -217,7 +217,9 @@ class WorkerLoop:
             entry, packed = self._finish(model, str(item["id"]), fault or work)
             items.append({"id": item["id"], **entry})
             buffers.extend(packed)
-        done: dict[str, Any] = {"type": "done", "batch": batch.id, "items": items}
+        done: dict[str, Any] = {
+            "type": "done", "batch": batch.id, "items": items, "inferences": model.executor.inferences,
+        }  # fmt: skip
         if model.executor.max_rows != self._told_max_batch:
             done["max_batch_size"] = self._told_max_batch = model.executor.max_rows
         with self._lock:
@@ -244,14 +246,16 @@ class WorkerLoop:
         while True:
             header = self._to_refine.get()
             assert self._model is not None
+            packed: list[Buffer] = []
             try:
                 raw = self._kept.get(str(header["prediction"]))
                 params = self._model.task.read_params(header.get("params") or {})
             except EngineError as error:
-                self._sender.send({"type": "refined", "id": header["id"], "error": error_json(error)})
-                continue
-            entry, packed = _answer(self._model, raw, params)
-            self._sender.send({"type": "refined", "id": header["id"], **entry}, packed)
+                entry: dict[str, Any] = {"error": error_json(error)}
+            else:
+                entry, packed = _answer(self._model, raw, params)
+            refined = {"type": "refined", "id": header["id"], "inferences": self._model.executor.inferences}
+            self._sender.send(refined | entry, packed)
 
     # -- every thread but the receiving one ------------------------------------------------------------------------
     def _guard(self, target: Callable[..., None], *args: Any) -> None:

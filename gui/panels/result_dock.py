@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtWidgets import (
@@ -222,14 +222,12 @@ class ResultDock(Card):
     def _show_prediction(self, prediction: Prediction, model: ModelCard | None) -> None:
         spec = model.spec if model is not None else {}
         if _is_classification(prediction.predictions):
-            assert prediction.predictions is not None
             self.bars.show_answers(prediction.predictions)
             classes = len(spec.get("labels") or ()) or None
             self._set_top_k(len(prediction.predictions), classes)
             self._fill_reading(spec)
             self._show_only(self.bars, self.top_k_box, self.reading)
         elif is_detection(prediction.predictions):
-            assert prediction.predictions is not None
             self.bars.show_answers(prediction.predictions[:MOST_FOUND])
             self._fill_reading(spec)
             self._show_only(self.bars, self.reading)
@@ -311,7 +309,7 @@ class ResultDock(Card):
             self.update()
 
 
-def is_detection(predictions: Any) -> bool:
+def is_detection(predictions: Any) -> TypeGuard[list[dict[str, Any]]]:
     """Whether this is what the task object-detection answers, with something found."""
     return (
         isinstance(predictions, list)
@@ -320,7 +318,7 @@ def is_detection(predictions: Any) -> bool:
     )
 
 
-def _is_classification(predictions: Any) -> bool:
+def _is_classification(predictions: Any) -> TypeGuard[list[dict[str, Any]]]:
     return (
         isinstance(predictions, list)
         and bool(predictions)

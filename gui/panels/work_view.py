@@ -257,7 +257,7 @@ class WorkView(QWidget):
         if item is None or item.number != self._pictured or item.prediction is None:
             return
         predictions = item.prediction.predictions
-        self.image_view.show_boxes(predictions if predictions and is_detection(predictions) else ())
+        self.image_view.show_boxes(predictions if is_detection(predictions) else ())
 
     def _table_said(self) -> None:
         rows = self.answers.rowCount()

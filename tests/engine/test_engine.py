@@ -7,6 +7,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from engine.engine import Engine
@@ -309,6 +310,9 @@ def test_refine_runs_no_inference(tmp_path: Path) -> None:
         assert len(prediction.predictions) == 3
         assert again.predictions == prediction.predictions[:2]
         assert again.timing_ms["infer"] == 0.0
+        assert engine.stats()["models"][0]["inferences"] == 1
+        engine.predict(PredictRequest("fake", rows)).result(PATIENCE_S)
+        assert engine.stats()["models"][0]["inferences"] == 2
         with pytest.raises(PredictionExpired):
             engine.refine("m1-99999", {}).result(PATIENCE_S)
         with pytest.raises(PredictionExpired):
@@ -347,3 +351,14 @@ def test_ids_name_models_and_the_same_model_is_loaded_once(tmp_path: Path) -> No
 def test_a_bare_engine_works_without_arguments() -> None:
     with Engine() as engine:
         assert engine.stats() == {"models": [], "waiting": 0, "running": 0}
+
+
+def test_inferences_are_counted_over_restarts(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as (engine, watch):
+        loaded(engine, fake())
+        for _ in range(2):
+            engine.predict(PredictRequest("fake", {"x": np.ones((1, 4), np.float32)})).result(PATIENCE_S)
+        psutil.Process(engine.stats()["models"][0]["worker_pid"]).kill()
+        watch.until_state(ModelState.READY, times=2)
+        engine.predict(PredictRequest("fake", {"x": np.ones((1, 4), np.float32)})).result(PATIENCE_S)
+        assert engine.stats()["models"][0]["inferences"] == 3

@@ -19,7 +19,7 @@ from tests.fakes import FakeEngine
 ENTRY_KEYS = {
     "id", "task", "format", "runtime", "device", "state", "loads", "requests", "worker_pid", "waiting", "running",
     "restarts", "error", "offered", "path", "spec", "version", "versions", "workers", "swap", "swap_error", "golden",
-    "precision", "threads",
+    "precision", "threads", "inferences",
 }  # fmt: skip
 DATA = {"x": np.ones((1, 4), np.float32)}
 

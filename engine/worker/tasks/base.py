@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.errors import EngineError
 from engine.model_spec import ModelSpec
+from engine.prediction import Predictions
 
 Arrays = dict[str, NDArray[Any]]
 Params = Mapping[str, Any]
@@ -33,8 +34,8 @@ entry a row. No model's output has this name."""
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """One long input (a text, a recording) as ``rows`` rows of equal shapes, in order, which answer together:
-    :meth:`Task.post` gives one answer for them.
+    """One long input (a text, a recording, a large picture) as ``rows`` rows of equal shapes, in order, which answer
+    together: :meth:`Task.post` gives one answer for them.
 
     ``context`` is what postprocessing needs to know of each row, empty or one entry a row. Where ``source`` is set the
     rows are made when they are run, by ``source(first, last)``, and ``arrays`` have no rows: they tell names, dtypes
@@ -57,8 +58,9 @@ class Task(Protocol):
     def check(self) -> None:
         """Raises LoadFailed where the model cannot do this task as it is described (a picture would not fit)."""
 
-    def from_image(self, data: bytes) -> Arrays:
-        """The tensors of one encoded picture, one row. Raises UnusableInput. Only where ``takes_images``."""
+    def from_image(self, data: bytes) -> Arrays | Windows:
+        """The tensors of one encoded picture, one row, or the pieces it is cut into. Raises UnusableInput. Only where
+        ``takes_images``."""
 
     def from_table(self, rows: Sequence[Mapping[str, Any]], *, decimal_comma: bool = False) -> TableRows:
         """The tensors of a table's rows (at least one). Raises UnusableInput where no row can be used for a reason that
@@ -67,9 +69,10 @@ class Task(Protocol):
     def read_params(self, params: Params) -> Params:
         """The parameters this task knows, checked, others dropped. Raises Malformed."""
 
-    def post(self, raw: Arrays, params: Params) -> list[list[Any] | EngineError]:
+    def post(self, raw: Arrays, params: Params) -> Sequence[Predictions | EngineError]:
         """One answer for each row of ``raw``, or one for all of them where they are :class:`Windows` of one input;
-        ``params`` come from :meth:`read_params`."""
+        ``params`` come from :meth:`read_params`. In an answer ``bytes`` are an encoded picture and arrays numbers
+        (:mod:`engine.answer_parts`)."""
 
 
 @runtime_checkable

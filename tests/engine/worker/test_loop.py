@@ -342,7 +342,8 @@ def test_refining_answers_again_without_the_model(worker: WorkerProcess, tmp_pat
         return worker.receive()
 
     message = refine("r", top_k=1)
-    assert message.header == {"type": "refined", "id": "q1", "result": {"kind": "predictions", "value": full[:1]}}
+    result = {"kind": "predictions", "value": full[:1]}
+    assert message.header == {"type": "refined", "id": "q1", "result": result, "inferences": 1}
     assert not started.exists()
     assert refine("never").header["error"]["code"] == "prediction_expired"
     assert refine("r", top_k=0).header["error"]["code"] == "malformed"
