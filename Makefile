@@ -5,7 +5,7 @@ BIN := .venv/bin
 TEST_ENV := QT_QPA_PLATFORM=offscreen OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-test lint types contracts test test-all fuzz screenshots bench lock
+.PHONY: help run setup setup-test lint types contracts test test-all test-gpu fuzz screenshots bench lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -34,6 +34,9 @@ test: lint types contracts ## set up, then lint, types, contracts and all tests 
 
 test-all: lint types contracts ## the same with every test, however long it takes
 	$(TEST_ENV) $(BIN)/python -m pytest
+
+test-gpu: ## tests on this machine's GPU, with PYTHON's own PyTorch (no Qt, no TensorFlow needed)
+	$(PYTHON) -m pytest -c tests/gpu/pytest.ini tests/gpu
 
 fuzz: setup-test ## open 40,000 files changed at random: some minutes
 	DESKSIDE_FUZZ=40000 $(TEST_ENV) $(BIN)/python -m pytest -m slow tests/fuzz
