@@ -50,17 +50,19 @@ class Preprocessing:
     """How a picture becomes the model's input tensor.
 
     ``size`` is (height, width) in pixels, as the model takes them. ``resize`` is ``stretch`` | ``shortest`` |
-    ``longest`` | ``letterbox`` | ``edges`` | ``edges-of-16`` | ``fit`` | ``none``, done with Pillow's filter
-    ``resample`` (``bilinear``, ``bicubic``, ``lanczos``, ``box``, ``hamming``, ``nearest``) or as OpenCV's
-    ``inter_linear``, to ``resize_size`` where that is not ``size``; ``crop`` is ``none`` | ``center`` (to ``size``,
-    after resizing) | ``square`` (before it); ``channel_order`` is ``rgb`` | ``bgr`` | ``grayscale``; ``layout`` is
-    ``nhwc`` | ``nchw`` | ``nhw``; ``scaling`` names the value range fed to the model (``0..255``, ``0..1``, ``-1..1``,
-    ``0..16``); ``mean`` and ``std`` are per channel and apply after scaling.
+    ``longest`` | ``letterbox`` | ``edges`` | ``edges-of-16`` | ``edges-up`` | ``least-change`` | ``multiples`` |
+    ``mirrored`` | ``fit`` | ``none``, done with Pillow's filter ``resample`` (``bilinear``, ``bicubic``, ``lanczos``,
+    ``box``, ``hamming``, ``nearest``) or as OpenCV's ``inter_linear``, to ``resize_size`` where that is not ``size``,
+    sides being whole multiples of ``multiple``; ``crop`` is ``none`` | ``center`` (to ``size``, after resizing) |
+    ``square`` (before it); ``channel_order`` is ``rgb`` | ``bgr`` | ``grayscale``; ``layout`` is ``nhwc`` | ``nchw`` |
+    ``nhw``; ``scaling`` names the value range fed to the model (``0..255``, ``0..1``, ``-1..1``, ``0..16``); ``mean``
+    and ``std`` are per channel and apply after scaling.
     """
 
     size: tuple[int, int] | None = None
     resize: str = "stretch"
     resize_size: tuple[int, int] | None = None
+    multiple: int = 1
     resample: str = "bilinear"
     crop: str = "none"
     channel_order: str = "rgb"
@@ -172,6 +174,7 @@ class ModelSpec:
                 size=None if size is None else (int(size[0]), int(size[1])),
                 resize=str(pre["resize"]),
                 resize_size=None if resize_size is None else (int(resize_size[0]), int(resize_size[1])),
+                multiple=int(pre["multiple"]),
                 resample=str(pre["resample"]),
                 crop=str(pre["crop"]),
                 channel_order=str(pre["channel_order"]),

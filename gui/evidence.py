@@ -35,6 +35,7 @@ _FIELDS = {
     "preprocessing.size": (TAKES, "Size"),
     "preprocessing.resize": (TAKES, "Resize"),
     "preprocessing.resize_size": (TAKES, "Resized to"),
+    "preprocessing.multiple": (TAKES, "Sides in multiples of"),
     "preprocessing.resample": (TAKES, "Filter"),
     "preprocessing.crop": (TAKES, "Crop"),
     "format": (FILES, "Format"),

@@ -18,24 +18,31 @@ from engine.detection_heads import HEADS
 from engine.errors import ModelUnreadable, SidecarInvalid
 from engine.formats.disk import open_regular, unreadable
 from engine.model_spec import TensorSpec
+from engine.segmentation_heads import HEADS as SEGMENTATION_HEADS
 from engine.sidecar_file import MAX_BYTES
 
 TASKS = (
-    "image-classification", "object-detection", "tabular-classification", "tabular-regression", "text-classification",
-    "token-classification", "feature-extraction", "audio-classification", "raw-tensors",
+    "image-classification", "object-detection", "image-segmentation", "depth-estimation", "tabular-classification",
+    "tabular-regression", "text-classification", "token-classification", "feature-extraction", "audio-classification",
+    "raw-tensors",
 )  # fmt: skip
 DTYPES = frozenset(
     {"bool", "float16", "float32", "float64", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "uint16",
      "uint32", "uint64", "complex64", "complex128", "str"}
 )  # fmt: skip
+# fmt: off
 _CHOICES = {
-    "resize": ("stretch", "shortest", "longest", "letterbox", "edges", "edges-of-16", "fit", "none"),
+    "resize": (
+        "stretch", "shortest", "longest", "letterbox", "edges", "edges-of-16", "edges-up", "least-change", "multiples",
+        "mirrored", "fit", "none",
+    ),
     "resample": ("bilinear", "bicubic", "lanczos", "box", "hamming", "nearest", "inter_linear"),
     "crop": ("none", "center", "square"),
     "channel_order": ("rgb", "bgr", "grayscale"),
     "layout": ("nhwc", "nchw", "nhw"),
     "activation": ("none", "softmax", "sigmoid"),
 }
+# fmt: on
 _SCALING = re.compile(r"(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)", re.ASCII)
 
 Check = Callable[[Any], Any]
@@ -171,6 +178,12 @@ def _size(value: Any) -> tuple[int, int]:
     return value[0], value[1]
 
 
+def _multiple(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4096:
+        raise _Wrong("a whole number of pixels from 1 to 4096")
+    return value
+
+
 def _scaling(value: Any) -> str:
     match = _SCALING.fullmatch(value) if isinstance(value, str) else None
     if match is None or float(match[1]) >= float(match[2]):
@@ -241,6 +254,7 @@ _PREPROCESSING: dict[str, Check] = {
     "size": _size,
     "resize": _one_of(*_CHOICES["resize"]),
     "resize_size": _size,
+    "multiple": _multiple,
     "resample": _one_of(*_CHOICES["resample"]),
     "crop": _one_of(*_CHOICES["crop"]),
     "channel_order": _one_of(*_CHOICES["channel_order"]),
@@ -253,5 +267,5 @@ _POSTPROCESSING: dict[str, Check] = {
     "activation": _one_of(*_CHOICES["activation"]),
     "threshold": _share,
     "iou": _share,
-    "head": _one_of(*HEADS),
+    "head": _one_of(*HEADS, *SEGMENTATION_HEADS),
 }

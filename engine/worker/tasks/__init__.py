@@ -16,6 +16,8 @@ _TASKS = {
     "token-classification": ("engine.worker.tasks.token_classification", "TokenClassification"),
     "feature-extraction": ("engine.worker.tasks.feature_extraction", "FeatureExtraction"),
     "object-detection": ("engine.worker.tasks.object_detection", "ObjectDetection"),
+    "image-segmentation": ("engine.worker.tasks.image_segmentation", "ImageSegmentation"),
+    "depth-estimation": ("engine.worker.tasks.depth_estimation", "DepthEstimation"),
     "audio-classification": ("engine.worker.tasks.audio_classification", "AudioClassification"),
     "raw-tensors": ("engine.worker.tasks.raw_tensors", "RawTensors"),
 }

@@ -13,18 +13,24 @@ from engine.errors import LoadFailed
 from engine.model_spec import ModelSpec, Preprocessing, TensorSpec
 from engine.worker.images import DecodedImage
 from engine.worker.tasks.base import scaling_range
-from engine.worker.tasks.placement import EDGES, Placement, place, scaled_size
+from engine.worker.tasks.mirrored import mirrored
+from engine.worker.tasks.placement import EDGES, LEAST_CHANGES, Placement, place, scaled_size
 
 LETTERBOX_GREY = 114
 """What Ultralytics' LetterBox fills with."""
 _LAYOUTS = {"nhwc": 4, "nchw": 4, "nhw": 3}
+# fmt: off
 _CHOICES = {
-    "resize": ("stretch", "shortest", "longest", "letterbox", "edges", "edges-of-16", "fit", "none"),
+    "resize": (
+        "stretch", "shortest", "longest", "letterbox", "edges", "edges-of-16", "edges-up", "least-change", "multiples",
+        "mirrored", "fit", "none",
+    ),
     "resample": ("bilinear", "bicubic", "lanczos", "box", "hamming", "nearest", "inter_linear"),
     "crop": ("none", "center", "square"),
     "channel_order": ("rgb", "bgr", "grayscale"),
     "layout": tuple(_LAYOUTS),
 }
+# fmt: on
 
 
 def check_preprocessing(preprocessing: Preprocessing) -> None:
@@ -44,6 +50,8 @@ def check_preprocessing(preprocessing: Preprocessing) -> None:
         count = len(getattr(preprocessing, name))
         if count not in (0, 1, channels):
             raise LoadFailed(f"preprocessing.{name} has {count} numbers for {channels} channels.")
+    if preprocessing.multiple < 1:
+        raise LoadFailed(f"preprocessing.multiple is {preprocessing.multiple}; sides are multiples of 1 or more.")
     if 0.0 in preprocessing.std:
         raise LoadFailed("preprocessing.std holds a zero; values are divided by it.")
 
@@ -55,11 +63,16 @@ class ImageTensors:
         check_preprocessing(spec.preprocessing)
         self._how = spec.preprocessing
         self._tensor = tensor
-        self._size = self._target_size()
-        if spec.preprocessing.resize == "letterbox" and self._size is None:
+        self.size = self._target_size()
+        """(height, width) in pixels of the tensor, None where each picture has its own."""
+        if spec.preprocessing.resize == "letterbox" and self.size is None:
             raise LoadFailed("preprocessing.resize 'letterbox' needs preprocessing.size, the height and width to fill.")
         if spec.preprocessing.resize in EDGES and spec.preprocessing.resize_size is None:
             raise LoadFailed("preprocessing.resize by edges needs preprocessing.resize_size: shorter and longer edge.")
+        if spec.preprocessing.resize in LEAST_CHANGES and spec.preprocessing.resize_size is None:
+            raise LoadFailed(
+                f"preprocessing.resize {spec.preprocessing.resize!r} needs preprocessing.resize_size: height and width."
+            )
         self._values = pixel_values(spec.preprocessing.scaling)
         self.name = tensor.name if tensor is not None else "image"
 
@@ -79,12 +92,13 @@ class ImageTensors:
     def convert(self, decoded: DecodedImage) -> NDArray[Any]:
         """The tensor of one picture, with a first dimension of 1."""
         image = decoded.as_mode("L" if self._how.channel_order == "grayscale" else "RGB")
-        pixels = np.asarray(_fit(image, self._size, self._how), dtype=np.uint8)
-        if pixels.ndim == 2:
-            pixels = pixels[:, :, np.newaxis]
-        if self._how.channel_order == "bgr":
-            pixels = pixels[:, :, ::-1]
-        values = self._scale(pixels)
+        if self._how.resize == "mirrored":
+            placement = place(image.size, self.size, self._how)
+            values = self._in_order(mirrored(np.asarray(image), self._values, placement))
+        else:
+            pixels = np.asarray(_fit(image, self.size, self._how), dtype=np.uint8)
+            values = np.take(self._values, self._in_order(pixels))
+        values = self._normalise(values)
         if self._how.layout == "nchw":
             values = values.transpose(2, 0, 1)
         elif self._how.layout == "nhw":
@@ -93,11 +107,16 @@ class ImageTensors:
 
     def place(self, decoded: DecodedImage) -> Placement:
         """Where this picture lies in its tensor. Neither for ``fit`` nor for ``crop = "square"``."""
-        return place(decoded.image.size, self._size, self._how)
+        return place(decoded.image.size, self.size, self._how)
 
-    def _scale(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+    def _in_order(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """(height, width, channels) in the model's order of channels."""
+        if pixels.ndim == 2:
+            return pixels[:, :, np.newaxis]
+        return pixels[:, :, ::-1] if self._how.channel_order == "bgr" else pixels
+
+    def _normalise(self, values: NDArray[Any]) -> NDArray[Any]:
         dtype = numpy_dtype(self._tensor.dtype) if self._tensor is not None else np.dtype(np.float32)
-        values: NDArray[Any] = np.take(self._values, pixels)
         if self._how.mean:
             values = values - np.asarray(self._how.mean, dtype=np.float32)
         if self._how.std:
@@ -128,7 +147,8 @@ def _fit(image: Image.Image, size: tuple[int, int] | None, how: Preprocessing) -
     without it what sticks out stays. ``longest`` and ``letterbox`` scale until the picture fits into ``size`` and fill
     the rest, the picture in the middle: with black, or with Ultralytics' grey. ``edges`` scales until the shorter side
     is the first number of ``resize_size`` and the longer at most the second; ``edges-of-16`` then rounds both sides
-    down to multiples of 16.
+    down to multiples of 16, ``edges-up`` up to those of ``multiple``. ``least-change`` scales by the axis of
+    ``resize_size`` that changes less, ``multiples`` as little as brings both sides to multiples of ``multiple``.
     """
     if how.crop == "square":
         side = min(image.size)

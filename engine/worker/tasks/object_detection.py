@@ -10,17 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from engine.codecs.arrays import check_shape, shape_text
+from engine.codecs.arrays import shape_text
 from engine.detection_heads import HEADS, Head, recognise_head
 from engine.errors import EngineError, LoadFailed, UnusableInput
 from engine.model_spec import ModelSpec
-from engine.worker.images import DecodedImage, decode_image
 from engine.worker.tasks import classification
 from engine.worker.tasks.base import CONTEXT, Arrays, Params, TableRows, not_taken
 from engine.worker.tasks.detection_outputs import Found, read_row
-from engine.worker.tasks.image_tensors import ImageTensors
+from engine.worker.tasks.placed_pictures import PlacedPictures
 from engine.worker.tasks.placement import Placement
 from engine.worker.tasks.suppression import NonMaxSuppression
 
@@ -40,57 +38,29 @@ class ObjectDetection:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
-        if len(spec.inputs) > 1:
-            names = ", ".join(repr(t.name) for t in spec.inputs)
-            raise LoadFailed(f"A detector takes one picture, but this model has the inputs {names}.")
-        self._tensor = spec.inputs[0] if spec.inputs else None
-        if self._tensor is not None and self._tensor.dtype == "str":
-            raise LoadFailed(f"Input {self._tensor.name!r} takes text, not a picture.")
-        self._convert = ImageTensors(spec, self._tensor)
+        self._pictures = PlacedPictures(spec, "A detector")
         self._suppression: NonMaxSuppression | None = None
 
     def check(self) -> None:
-        how, post = self._spec.preprocessing, self._spec.postprocessing
-        if how.resize == "fit" or how.crop == "square":
-            raise LoadFailed("A detector's picture cannot be cut by fractions of pixels: set resize or crop.")
+        self._pictures.check()
+        post = self._spec.postprocessing
         if post.activation not in ("none", "softmax", "sigmoid"):
             raise LoadFailed(f"The activation {post.activation!r} is not none, softmax or sigmoid.")
         if post.head not in ("", *HEADS):
             raise LoadFailed(f"The head {post.head!r} is not one of {', '.join(HEADS)}.")
-        self._check_picture()
         outputs = self._spec.outputs
         head: Head | None = None
         if outputs:
             shapes = {t.name: t.shape for t in outputs}
-            head = recognise_head(shapes, len(self._spec.labels), how.size, post.head)
+            head = recognise_head(shapes, len(self._spec.labels), self._spec.preprocessing.size, post.head)
             if head is None and not any(-1 in shape[1:] for shape in shapes.values()):
                 raise LoadFailed(self._unfit(shapes))
         if head is None or head.kind.startswith("yolo"):
             # Here and not with the first picture, which would wait for the library.
             self._suppression = NonMaxSuppression()
 
-    def _check_picture(self) -> None:
-        """A small picture goes through the real conversion: what does not fit now would fail with every picture."""
-        if self._tensor is None or self._spec.preprocessing.resize in ("shortest", "none", "edges", "edges-of-16"):
-            return
-        shape = self._convert.convert(DecodedImage(Image.new("RGB", (40, 32)), (40, 32))).shape
-        try:
-            check_shape(self._tensor.name, shape, (-1, *self._tensor.shape[1:]))
-        except UnusableInput as error:
-            how = self._spec.preprocessing
-            raise LoadFailed(
-                f"A picture becomes a tensor of shape {shape_text(shape)} (layout {how.layout}, {how.channel_order}), "
-                f"but the model takes {shape_text(self._tensor.shape)}: correct [preprocessing] in the sidecar."
-            ) from error
-
     def from_image(self, data: bytes) -> Arrays:
-        decoded = decode_image(data)
-        array = self._convert.convert(decoded)
-        if self._tensor is not None:
-            check_shape(self._tensor.name, array.shape, (-1, *self._tensor.shape[1:]))
-        placements = np.empty(1, dtype=object)
-        placements[0] = self._convert.place(decoded)
-        return {self._convert.name: array, CONTEXT: placements}
+        return self._pictures.from_image(data)
 
     def from_table(self, rows: Sequence[Mapping[str, Any]], *, decimal_comma: bool = False) -> TableRows:
         raise not_taken(self._spec)

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.errors import UnusableInput
 from engine.model_spec import Preprocessing
 
 Floats = NDArray[np.float64]
-EDGES = {"edges": 1, "edges-of-16": 16}
+EDGES = {"edges": 1, "edges-of-16": 16, "edges-up": 1}
 """The words for resizing by both edges, and what each side is rounded down to a multiple of (16: the YOLOS classes)."""
+LEAST_CHANGES = ("least-change", "mirrored")
+OWN_SIZES = (*EDGES, *LEAST_CHANGES, "multiples", "shortest", "none")
+"""The words with which a tensor's sides follow from the picture's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Sizes are (width, height) in pixels. The whole picture of ``picture`` pixels covers ``scaled`` pixels of the
-    tensor's ``tensor``, from (``left``, ``top``) on; negative where it sticks out and is cut."""
+    tensor's ``tensor``, from (``left``, ``top``) on; negative where it sticks out and is cut. ``margin`` pixels of the
+    picture were added on each side before it was scaled, and lie in ``scaled`` too."""
 
     picture: tuple[int, int]
     scaled: tuple[int, int]
     left: int
     top: int
     tensor: tuple[int, int]
+    margin: tuple[int, int] = (0, 0)
 
     def to_picture(self, boxes: Floats) -> Floats:
         """(N, 4) boxes, xmin, ymin, xmax, ymax in pixels of the tensor, in pixels of the picture and cut at its edges.
@@ -31,8 +39,9 @@ class Placement:
         Each axis goes back by its own factor: the scaled sides are whole numbers, so the two differ a little.
         """
         width, height = self.picture
-        scale = np.array([width / self.scaled[0], height / self.scaled[1]] * 2)
-        moved = (boxes - np.array([self.left, self.top] * 2)) * scale
+        across, down = self.margin
+        scale = np.array([(width + 2 * across) / self.scaled[0], (height + 2 * down) / self.scaled[1]] * 2)
+        moved = (boxes - np.array([self.left, self.top] * 2)) * scale - np.array([across, down] * 2)
         limits: Floats = np.array([width, height] * 2, dtype=np.float64)
         return np.asarray(np.clip(moved, 0.0, limits))
 
@@ -43,6 +52,8 @@ def place(picture: tuple[int, int], size: tuple[int, int] | None, how: Preproces
     Neither for ``fit`` nor for ``crop = "square"``, which cut by fractions of pixels.
     """
     scaled = scaled_size(picture, size, how)
+    if how.resize == "mirrored":
+        return Placement(picture, scaled, 0, 0, scaled, (mirror_margin(picture[0]), mirror_margin(picture[1])))
     if size is None:
         return Placement(picture, scaled, 0, 0, scaled)
     height, width = size
@@ -58,9 +69,19 @@ def place(picture: tuple[int, int], size: tuple[int, int] | None, how: Preproces
 
 
 def scaled_size(picture: tuple[int, int], size: tuple[int, int] | None, how: Preprocessing) -> tuple[int, int]:
-    """(width, height) a picture of (width, height) is resized to, before anything is cut off or added."""
+    """(width, height) a picture of (width, height) is resized to, before anything is cut off or added.
+
+    Raises UnusableInput where a side would become 0.
+    """
+    if how.resize == "multiples":
+        # GLPN's: the picture's own size, rounded down.
+        return _some(picture, how, [side // how.multiple * how.multiple for side in picture])
+    if how.resize in LEAST_CHANGES and how.resize_size is not None:
+        return _some(picture, how, _least_change(picture, *how.resize_size, how))
     if how.resize in EDGES and how.resize_size is not None:
         width, height = _edges(picture, *how.resize_size)
+        if how.resize == "edges-up":
+            return ceil(width / how.multiple) * how.multiple, ceil(height / how.multiple) * how.multiple
         multiple = EDGES[how.resize]
         return max(multiple, width - width % multiple), max(multiple, height - height % multiple)
     if size is None or how.resize == "none":
@@ -95,3 +116,27 @@ def _edges(picture: tuple[int, int], shortest: int, longest: int) -> tuple[int, 
     if width < height:
         return edge, max(1, int(exact * height / width))
     return max(1, int(exact * width / height)), edge
+
+
+def _least_change(picture: tuple[int, int], height: int, width: int, how: Preprocessing) -> list[int]:
+    """``get_resize_output_image_size`` of transformers 5.23 (``models/{dpt,zoedepth}/image_processing_pil_*.py``) with
+    ``keep_aspect_ratio``: by the axis that changes less, each side then rounded to the nearest multiple."""
+    given = [side + 2 * mirror_margin(side) for side in picture] if how.resize == "mirrored" else list(picture)
+    across, down = width / given[0], height / given[1]
+    scale = across if abs(1 - across) < abs(1 - down) else down
+    return [round(scale * side / how.multiple) * how.multiple for side in given]
+
+
+def _some(picture: tuple[int, int], how: Preprocessing, scaled: Sequence[int]) -> tuple[int, int]:
+    if min(scaled) < 1:
+        raise UnusableInput(
+            f"The picture ({picture[0]} x {picture[1]} pixels) is too small or too narrow for this model, which takes "
+            f"sides in multiples of {how.multiple} pixels.",
+            code="image_too_small",
+        )
+    return scaled[0], scaled[1]
+
+
+def mirror_margin(side: int) -> int:
+    """How many pixels ZoeDepth's ``pad_image`` mirrors at each end of a side."""
+    return int(sqrt(side / 2) * 3)
