@@ -108,6 +108,20 @@ def _map(
     return Head(kind, (name,), f"{said}: {count} channel{'s' * (count != 1)} {where}", where, count)
 
 
+def map_of_named_classes(name: str, shape: tuple[int, ...], classes: int, size: tuple[int, int] | None) -> str:
+    """By what an output is told to be a score of each of ``classes`` named classes at each pixel, "" where it could be
+    anything else: that many channels, two at least, and sides that are the input's or divide them."""
+    if len(shape) != 4 or classes < 2 or size is None:
+        return ""
+    head = _map(name, "float32", shape, classes, size, "")
+    if head is None or head.count != classes:
+        return ""
+    sides = shape[2:] if head.channels == "first" else shape[1:3]
+    if -1 in sides or any(whole % side for whole, side in zip(size, sides, strict=True)) or not _covers(sides, size):
+        return ""
+    return head.reason
+
+
 def _covers(sides: tuple[int, ...], size: tuple[int, int] | None) -> bool:
     """Whether a map of ``sides`` has the proportions of an input of ``size``; what is free may have them."""
     if size is None or -1 in sides:

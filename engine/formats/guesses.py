@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.detection_heads import Head, recognise_head
 from engine.model_spec import ASSUMED, TENSOR_SIGNATURE, ModelSpec, TensorSpec
+from engine.segmentation_heads import map_of_named_classes
 
 _PIXEL_DTYPES = frozenset({"float16", "float32", "float64", "bfloat16", "uint8"})
 _FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
@@ -44,6 +45,9 @@ def with_task(spec: ModelSpec) -> ModelSpec:
     classes = len(spec.outputs) == 1 and len(spec.outputs[0].shape) == 2 and spec.outputs[0].dtype in _FLOATS
     if single is not None and classes and picture_of(single) is not None:
         return _with_evidence(replace(spec, task="image-classification"), "task", TENSOR_SIGNATURE)
+    if single is not None and (reason := _class_map(spec, single)):
+        source = f"{spec.evidence['labels']}, {TENSOR_SIGNATURE} ({reason})"
+        return _with_evidence(replace(spec, task="image-segmentation"), "task", source)
     head = _head(spec, single) if single is not None else None
     if single is not None and head is not None:
         stated = replace(spec, postprocessing=replace(spec.postprocessing, head=head.kind))
@@ -69,10 +73,23 @@ def _head(spec: ModelSpec, single: TensorSpec) -> Head | None:
     return head if head is not None and head.certain else None
 
 
+def _class_map(spec: ModelSpec, single: TensorSpec) -> str:
+    """Why the only output is a score of each class that is named for each pixel, "" where it may be anything else."""
+    picture = picture_of(single)
+    if (
+        picture is None
+        or len(spec.outputs) != 1
+        or spec.outputs[0].dtype not in _FLOATS
+        or "labels" not in spec.evidence
+    ):
+        return ""
+    return map_of_named_classes(spec.outputs[0].name, spec.outputs[0].shape, len(spec.labels), picture.get("size"))
+
+
 def with_picture_fields(spec: ModelSpec) -> ModelSpec:
     """``spec`` with layout, size, colours and range of its picture input, where those were not stated."""
     picture = picture_of(spec.inputs[0]) if len(spec.inputs) == 1 else None
-    if picture is None or not spec.task.startswith(("image-", "object-")):
+    if picture is None or not spec.task.startswith(("image-", "object-", "depth-")):
         return spec
     facts = dict(picture)
     if spec.inputs[0].dtype == "uint8":

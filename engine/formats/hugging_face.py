@@ -16,6 +16,7 @@ from typing import Any
 from engine.errors import ModelCorrupt, ModelRefused
 from engine.formats import image_processors
 from engine.formats.disk import read_bounded
+from engine.formats.hugging_face_dense import measures_depth, segments, with_depth, with_segmentation
 from engine.formats.hugging_face_detection import detects, with_detector
 from engine.formats.hugging_face_tasks import Kind, kind_of, task_of
 from engine.formats.safetensors_file import read_tensors
@@ -109,6 +110,10 @@ def describe_with(folder: Path, weights: tuple[Path, ...]) -> ModelSpec:
     spec = _with_pictures(spec, opened)
     if detects(opened.architecture):
         return with_detector(_with_classes(spec, opened))
+    if segments(opened.architecture):
+        return with_segmentation(_with_classes(spec, opened))
+    if measures_depth(opened.architecture):
+        return with_depth(spec)
     return _with_classes(spec, opened) if task == "image-classification" else spec
 
 

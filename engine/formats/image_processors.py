@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.formats.dense_geometry import read_geometry
 from engine.model_spec import ASSUMED, Preprocessing
 
 FILE = "preprocessor_config.json"
@@ -38,9 +39,12 @@ class Defaults:
     bgr: bool = False
     multiple: int = 1
     """What both sides are rounded down to a multiple of, where ``size`` is a shortest and a longest edge."""
+    geometry: str = ""
+    """The word of a way of its own (:mod:`engine.formats.dense_geometry`), which may round otherwise."""
 
 
 _DETR = Defaults(*_IMAGENET, size=("edges", 800), resample="bilinear", square=False)
+_MASKFORMER = replace(_DETR, multiple=32, geometry="edges-up")
 _SHORTEST_224 = ("shortest_edge", 224)
 KNOWN = {
     "ViT": Defaults(resample="bilinear"),
@@ -61,6 +65,12 @@ KNOWN = {
     "DeformableDetr": _DETR,
     "Yolos": replace(_DETR, multiple=16),
     "RTDetr": Defaults(*_IMAGENET, size=("square", 640), resample="bilinear", normalize=False),
+    "Segformer": Defaults(*_IMAGENET, size=("square", 512), resample="bilinear"),
+    "MaskFormer": _MASKFORMER,
+    "Mask2Former": _MASKFORMER,
+    "DPT": Defaults(size=("square", 384), geometry="least-change"),
+    "GLPN": Defaults(resample="bilinear", normalize=False, multiple=32, geometry="multiples"),
+    "ZoeDepth": Defaults(size=("square", 384), resample="bilinear", geometry="mirrored"),
     "MobileViT": Defaults(size=_SHORTEST_224, crop_size=256, square=False, normalize=False, bgr=True),
 }
 """The classes whose steps were read and are tested against the library, by the first part of their names."""
@@ -78,7 +88,7 @@ class Reading:
     evidence: dict[str, str]
 
 
-class _Keys:
+class Keys:
     """A file's values with their checks. Each method raises NotUnderstood."""
 
     def __init__(self, table: dict[str, Any]) -> None:
@@ -107,6 +117,17 @@ class _Keys:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < abs(value) < 1e6:
             raise NotUnderstood(f"{key}: expected a number")
         return float(value)
+
+    def whole(self, key: str, default: int) -> int:
+        value = self._table.get(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 4096:
+            raise NotUnderstood(f"{key}: expected a whole number of pixels")
+        return value
+
+    def wrong(self, key: str, expected: str) -> NotUnderstood:
+        return NotUnderstood(f"{key}: expected {expected}")
 
     def channels(self, key: str, default: tuple[float, ...], count: int) -> tuple[float, ...]:
         value = self._table.get(key)
@@ -161,7 +182,7 @@ def read_image_processor(table: dict[str, Any], channels: int) -> Reading:
     name = processor_class(table)
     known = KNOWN.get(name)
     defaults = known or Defaults()
-    keys = _Keys(table)
+    keys = Keys(table)
     evidence: dict[str, str] = {}
     fields: dict[str, Any] = {"layout": "nchw"}
     evidence["layout"] = keys.source()
@@ -173,9 +194,12 @@ def read_image_processor(table: dict[str, Any], channels: int) -> Reading:
     return Reading(Preprocessing(**fields), evidence)
 
 
-def _read_geometry(
-    name: str, keys: _Keys, defaults: Defaults, fields: dict[str, Any], evidence: dict[str, str]
-) -> None:
+def _read_geometry(name: str, keys: Keys, defaults: Defaults, fields: dict[str, Any], evidence: dict[str, str]) -> None:
+    if defaults.geometry:
+        read_geometry(keys, defaults, fields, evidence)
+        fields["resample"] = _filter(keys, defaults)
+        evidence["resample"] = keys.source("resample")
+        return
     kind, size = keys.size("size", defaults.size, square=defaults.square)
     # A crop given as one number is a square in every class.
     _, crop_size = keys.size("crop_size", ("square", defaults.crop_size or size[0]), square=True)
@@ -209,7 +233,7 @@ def _read_geometry(
 
 
 def _read_edges(
-    keys: _Keys, defaults: Defaults, size: tuple[int, int], fields: dict[str, Any], evidence: dict[str, str]
+    keys: Keys, defaults: Defaults, size: tuple[int, int], fields: dict[str, Any], evidence: dict[str, str]
 ) -> None:
     resizes = keys.flag("do_resize", True)
     fields["resize"] = "none" if not resizes else "edges" if defaults.multiple == 1 else f"edges-of-{defaults.multiple}"
@@ -231,7 +255,7 @@ def _convnext(kind: str, size: tuple[int, int], crop_pct: float) -> tuple[str, t
     return "shortest", (larger, larger), size, True
 
 
-def _filter(keys: _Keys, defaults: Defaults) -> str:
+def _filter(keys: Keys, defaults: Defaults) -> str:
     number = keys.value("resample")
     if number is None:
         return defaults.resample
@@ -241,7 +265,7 @@ def _filter(keys: _Keys, defaults: Defaults) -> str:
 
 
 def _read_values(
-    keys: _Keys, defaults: Defaults, channels: int, fields: dict[str, Any], evidence: dict[str, str]
+    keys: Keys, defaults: Defaults, channels: int, fields: dict[str, Any], evidence: dict[str, str]
 ) -> None:
     fields["channel_order"] = "grayscale" if channels == 1 else "rgb"
     if channels == 3 and keys.flag("do_flip_channel_order", defaults.bgr):

@@ -17,6 +17,8 @@ from typing import Any
 
 from engine.detection_heads import recognise_head
 from engine.model_spec import ASSUMED, ModelSpec, Postprocessing, Preprocessing, TensorSpec
+from engine.segmentation_heads import Head as SegmentationHead
+from engine.segmentation_heads import recognise_segmentation
 
 MAX_TEXT = 4 << 20
 MAX_CLASSES = 100_000
@@ -116,8 +118,8 @@ def _size(value: Any) -> tuple[int, int] | None:
 def with_config(spec: ModelSpec, config: UltralyticsConfig, where: str) -> ModelSpec:
     """``spec`` with what ``config`` states; ``where`` names its place (``best.onnx: metadata_props``).
 
-    A classifier and a detector are ready to use. Of the other tasks the names and the size are kept and the raw tensors
-    answered.
+    Classifiers, detectors and models of masks are ready to use. Of the other tasks the names and the size are kept and
+    the raw tensors answered.
     """
     evidence: dict[str, str] = {}
     widths = [t.shape[1] for t in spec.outputs if len(t.shape) == 2 and t.shape[1] > 0]
@@ -132,6 +134,8 @@ def with_config(spec: ModelSpec, config: UltralyticsConfig, where: str) -> Model
         evidence["inputs"] = f"{where} imgsz, batch (the graph itself carries no input shape)"
     if config.task == "detect" and _may_detect(spec):
         return _with_detector(replace(spec, evidence=spec.evidence | evidence), config, where)
+    if config.task == "segment" and _may_segment(spec):
+        return _with_masks(replace(spec, evidence=spec.evidence | evidence), config, where)
     if config.task != "classify":
         evidence["task"] = f"{where} task {config.task} (answered as raw tensors)"
         return replace(spec, evidence=spec.evidence | evidence)
@@ -168,7 +172,34 @@ def _may_detect(spec: ModelSpec) -> bool:
     return not shapes or free or recognise_head(shapes, len(spec.labels), None) is not None
 
 
-def _with_detector(spec: ModelSpec, config: UltralyticsConfig, where: str) -> ModelSpec:
+def _may_segment(spec: ModelSpec) -> bool:
+    """Whether the outputs are boxes with prototypes, or nothing tells what they are."""
+    free = any(-1 in tensor.shape[1:] for tensor in spec.outputs)
+    return not spec.outputs or free or _segmentation(spec, None) is not None
+
+
+def _segmentation(spec: ModelSpec, size: tuple[int, int] | None) -> SegmentationHead | None:
+    tensors = {tensor.name: (tensor.dtype, tensor.shape) for tensor in spec.outputs}
+    head = recognise_segmentation(tensors, len(spec.labels), size)
+    return head if head is not None and head.kind.endswith("-masks") else None
+
+
+def _with_masks(spec: ModelSpec, config: UltralyticsConfig, where: str) -> ModelSpec:
+    """Prepared and thresholded as a detector, with masks for its boxes."""
+    spec = _with_detector(spec, config, where, "segment")
+    head = _segmentation(spec, config.size)
+    evidence = {key: value for key, value in spec.evidence.items() if key != "postprocessing.head"}
+    if head is not None:
+        evidence["postprocessing.head"] = head.reason
+    return replace(
+        spec,
+        task="image-segmentation",
+        postprocessing=replace(spec.postprocessing, head=head.kind if head is not None else ""),
+        evidence=evidence,
+    )
+
+
+def _with_detector(spec: ModelSpec, config: UltralyticsConfig, where: str, task: str = "detect") -> ModelSpec:
     preprocessing = Preprocessing(
         size=config.size,
         resize="letterbox",
@@ -177,7 +208,7 @@ def _with_detector(spec: ModelSpec, config: UltralyticsConfig, where: str) -> Mo
         layout="nchw",
         scaling="0..1",
     )
-    source = f"{where} task detect"
+    source = f"{where} task {task}"
     evidence = {"task": source, "postprocessing.activation": source}
     if config.size is not None:
         evidence["preprocessing.size"] = f"{where} imgsz"

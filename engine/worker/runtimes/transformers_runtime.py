@@ -34,6 +34,7 @@ class TransformersRuntime:
         self._model: Any = None
         self._torch_device: torch.device | None = None
         self._dtype: torch.dtype | None = None
+        self._outputs: frozenset[str] = frozenset()
 
     @property
     def device(self) -> str:
@@ -54,6 +55,7 @@ class TransformersRuntime:
         inputs = _inputs(model, spec)
         report(LoadStage.MOVING)
         self._model = model.to(self._torch_device)
+        self._outputs = frozenset(tensor.name for tensor in spec.outputs)
         return LoadedSignature(inputs)
 
     def run(self, inputs: Mapping[str, NDArray[Any]], signature: str) -> Arrays:
@@ -63,7 +65,10 @@ class TransformersRuntime:
         with torch.inference_mode():
             given = {n: placed(to_tensor(array), self._torch_device, self._dtype) for n, array in inputs.items()}
             answer = self._model(**given, return_dict=True)
-            return {name: to_array(widened(value, self._dtype)) for name, value in flatten("output", dict(answer))}
+            named = dict(flatten("output", dict(answer)))
+            # Beside them some models give the features of their backbones, many times as large.
+            told = {name: value for name, value in named.items() if name in self._outputs} or named
+            return {name: to_array(widened(value, self._dtype)) for name, value in told.items()}
 
     def failure(self, error: Exception) -> FailureKind:
         return failure_kind(error, self._torch_device)

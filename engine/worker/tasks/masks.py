@@ -48,7 +48,7 @@ class Mask:
         width, height = self.picture
         whole = np.zeros((height, width), dtype=np.uint8)
         rows, columns = self.pixels.shape
-        np.multiply(self.pixels, 255, out=whole[self.top : self.top + rows, self.left : self.left + columns])
+        np.multiply(self.pixels.view(np.uint8), np.uint8(255), out=whole[self.top : self.top + rows, self.left : self.left + columns])
         stream = io.BytesIO()
         Image.fromarray(whole).save(stream, format="PNG")
         return stream.getvalue()
@@ -151,7 +151,7 @@ def _too_much(form: str) -> UnusableInput:
     most = f"{MOST_PNG_BYTES >> 20} MiB" if form == "png" else f"{MOST_NUMBERS:,} numbers"
     others = " or ".join(other for other in FORMS if other != form)
     return UnusableInput(
-        f"The masks of this picture take more than {most} as {form}: raise the threshold, or ask for masks as {others}.",
+        f"The masks of this picture take more than {most} as {form}: raise the threshold, or ask for {others}.",
         code="masks_too_large",
     )
 
