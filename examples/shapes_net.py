@@ -43,11 +43,11 @@ class Trunk(nn.Module):
 
 
 class UNet(nn.Module):
-    """float32 (N, 3, 128, 128), 0..1 -> (N, ``outputs``, 128, 128)."""
+    """float32 (N, 3, height, width), 0..1 -> (N, ``outputs``, height / stride, width / stride)."""
 
-    def __init__(self, outputs: int, widths: tuple[int, ...] = (12, 24, 32, 48, 48)) -> None:
+    def __init__(self, outputs: int, widths: tuple[int, ...] = (12, 24, 32, 48, 48), stride: int = 1) -> None:
         super().__init__()
-        self.down = nn.ModuleList([nn.Sequential(block(3, widths[0]), block(widths[0], widths[0]))])
+        self.down = nn.ModuleList([nn.Sequential(block(3, widths[0], stride), block(widths[0], widths[0]))])
         for above, below in pairwise(widths):
             self.down.append(nn.Sequential(block(above, below, 2), block(below, below)))
         self.up = nn.ModuleList(
@@ -82,17 +82,17 @@ def cell_counts() -> list[int]:
     return [(SIDE // stride) ** 2 for stride in STRIDES]
 
 
-def assigned(boxes: Floats) -> NDArray[np.int64]:
+def assigned(boxes: Floats, sizes: tuple[tuple[int, int], ...] = SIZES) -> NDArray[np.int64]:
     """(336,) which of ``boxes`` (N, 4) in pixels of the input a cell answers for, -1 for none.
 
-    A cell answers for a box of its stride's size whose middle is at most 1.5 strides away, the smaller box first.
+    A cell answers for a box of its stride's size (``sizes``, as :data:`SIZES`) whose middle is at most 1.5 strides away, the smaller box first.
     """
     cells, strides = grid()
     owners = np.full(len(cells), -1, np.int64)
     for at in np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(axis=1)):
         low, high = boxes[at, :2], boxes[at, 2:]
         longer = float((high - low).max())
-        bands = np.concatenate([np.full(n, a <= longer < b) for (a, b), n in zip(SIZES, cell_counts(), strict=True)])
+        bands = np.concatenate([np.full(n, a <= longer < b) for (a, b), n in zip(sizes, cell_counts(), strict=True)])
         near = np.abs(cells - (low + high) / 2).max(axis=1) < 1.5 * strides[:, 0]
         inside = (cells > low).all(axis=1) & (cells < high).all(axis=1)
         owners[bands & near & inside] = at

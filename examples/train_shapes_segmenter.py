@@ -3,9 +3,9 @@
     .venv/bin/python examples/train_shapes_segmenter.py
 
 About four minutes on two cores. A small U-Net on the detector's pictures; its answer are logits of four classes, the
-ground first, for each pixel; pictures become 128 x 128 pixels. Prints the IoU of each class on held-out pictures and
-ends with an error where the mean is not above 0.8. Rewrites the model, the samples and the golden sample; the sidecar
-is kept by hand.
+ground first, for each 2 x 2 pixels; pictures become 128 x 128 pixels. Prints the IoU of each class on held-out
+pictures and ends with an error where the mean is not above 0.8. Rewrites the model, the samples and the golden
+sample; the sidecar is kept by hand.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ FOLDER = HERE / "shapes-segmenter"
 SEED = 41
 CLASSES = ("ground", *LABELS)
 PICTURES = 2400
-STEPS = 700
-BATCH = 24
+STEPS = 1200
+BATCH = 32
+WIDTHS = (24, 40, 56, 64)
 HELD_OUT = 150
 SAMPLES = (("photo", 400, 300, 2), ("tall", 270, 400, 3), ("wide", 480, 270, 4))
 
@@ -52,7 +53,9 @@ def train(random: Random) -> UNet:
     begun = time.monotonic()
     pictures, classes = (np.stack(part) for part in zip(*(drawn(random) for _ in range(PICTURES)), strict=True))
     print(f"{PICTURES} pictures drawn in {time.monotonic() - begun:.0f} s", flush=True)
-    model = UNet(len(CLASSES))
+    model = UNet(len(CLASSES), WIDTHS, stride=2)
+    # The ground is most of every picture.
+    weights = torch.tensor([0.3, *[1.0] * len(LABELS)])
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
     total = 0.0
     for step in range(STEPS):
@@ -61,7 +64,8 @@ def train(random: Random) -> UNet:
         rows = random.integers(0, PICTURES, BATCH)
         batch = varied(torch.from_numpy(pictures[rows]).float() / 255.0)
         wanted = torch.from_numpy(classes[rows]).long()
-        value = functional.cross_entropy(model(batch), wanted, ignore_index=255)
+        logits = functional.interpolate(model(batch), scale_factor=2.0, mode="bilinear", align_corners=False)
+        value = functional.cross_entropy(logits, wanted, weights, ignore_index=255)
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]  # torch's stubs lack it
         nn.utils.clip_grad_norm_(model.parameters(), 10.0)
@@ -78,6 +82,7 @@ def segment(model: nn.Module, image: Image.Image) -> np.ndarray:
     pixels, (scale_x, scale_y, left, top) = letterboxed(image)
     with torch.inference_mode():
         logits = model(torch.from_numpy(pixels.copy()).float()[None] / 255.0)
+        logits = functional.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
         width, height = round(image.width * scale_x), round(image.height * scale_y)
         inside = logits[:, :, int(top) : int(top) + height, int(left) : int(left) + width]
         grown = functional.interpolate(inside, (image.height, image.width), mode="bilinear", align_corners=False)

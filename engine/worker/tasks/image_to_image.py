@@ -120,7 +120,9 @@ class ImageToImage:
             whole = _with_channels(pixels, self._channels).colour
         stated = self._spec.evidence.get("preprocessing.multiple", ASSUMED) != ASSUMED
         multiple = self._spec.preprocessing.multiple if stated else MULTIPLE
-        grid = lay_out(whole.shape[0], whole.shape[1], self._fixed, multiple)
+        # Its processor fills up what is a multiple already, too (``image_processing_pil_swin2sr.py``: ``pad``).
+        fill = 1 if stated and self._spec.architecture.startswith("Swin2SR") else 0
+        grid = lay_out(whole.shape[0], whole.shape[1], self._fixed, multiple, fill)
         kept = pixels.alpha if self._channels != 4 else None
         cut = Cut(grid, kept, resized_from, pixels.note)
 

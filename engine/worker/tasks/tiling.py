@@ -66,13 +66,14 @@ class Grid:
         return np.pad(part, ((0, below), (0, beside), (0, 0)), mode="symmetric") if below or beside else part
 
 
-def lay_out(height: int, width: int, fixed: tuple[int, int] | None, multiple: int) -> Grid:
+def lay_out(height: int, width: int, fixed: tuple[int, int] | None, multiple: int, fill: int = 0) -> Grid:
     """Tiles for a picture of ``height`` by ``width`` pixels: of ``fixed`` (height, width) where the model takes nothing
-    else, else the whole picture or squares, their sides and places multiples of ``multiple``."""
+    else, else the whole picture or squares, their sides and places multiples of ``multiple``. A whole picture is filled
+    up by at least ``fill`` pixels."""
     if fixed is not None:
         return Grid(_axis(height, fixed[0], 1), _axis(width, fixed[1], 1))
     if height * width <= AT_ONCE:
-        return Grid(_whole(height, multiple), _whole(width, multiple))
+        return Grid(_whole(height, multiple, fill), _whole(width, multiple, fill))
     side = _up(TILE, multiple)
     return Grid(
         _axis(height, min(side, _up(height, multiple)), multiple),
@@ -121,8 +122,8 @@ def _blend(room: NDArray[Any], new: NDArray[Any], share: NDArray[np.float32]) ->
         there[:, rest] = new[:, rest]
 
 
-def _whole(length: int, multiple: int) -> Axis:
-    return Axis(length, _up(length, multiple), (0,), 0)
+def _whole(length: int, multiple: int, fill: int) -> Axis:
+    return Axis(length, _up(length + fill, multiple), (0,), 0)
 
 
 def _axis(length: int, side: int, multiple: int) -> Axis:

@@ -183,7 +183,11 @@ MODELS: dict[str, tuple[Any, Any]] = {
     "glpn": (glpn, GLPNImageProcessorPil()),
     "zoedepth": (zoedepth, ZoeDepthImageProcessorPil(size={"height": 64, "width": 96}, ensure_multiple_of=32)),
 }
-SPREAD = {"detr": ("bbox_attention", "mask_head"), "zoedepth": ("metric_head", "relative_head", "neck"), "depth-anything": ("head", "neck")}
+SPREAD = {
+    "detr": ("bbox_attention", "mask_head"),
+    "zoedepth": ("metric_head", "relative_head", "neck"),
+    "depth-anything": ("head", "neck"),
+}
 """The parts of models that are too even at random."""
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "segformer": ("segformer", {}),
@@ -237,13 +241,18 @@ def answers(processor: Any, name: str, outputs: Any, params: dict[str, Any]) -> 
         height, width = SIZE
         down, across = int(np.sqrt(height / 2) * 3), int(np.sqrt(width / 2) * 3)
         whole = interpolate(
-            outputs.predicted_depth[:, None], (height + 2 * down, width + 2 * across), mode="bicubic", align_corners=False
+            outputs.predicted_depth[:, None],
+            (height + 2 * down, width + 2 * across),
+            mode="bicubic",
+            align_corners=False,
         )
         return depth(whole[0, 0, down:-down, across:-across])
     if "predicted_depth" in outputs:
         (found,) = processor.post_process_depth_estimation(outputs, [SIZE])
         return depth(found["predicted_depth"])
-    subtask = params.get("subtask") or ("panoptic" if hasattr(processor, "post_process_panoptic_segmentation") else "semantic")
+    subtask = params.get("subtask") or (
+        "panoptic" if hasattr(processor, "post_process_panoptic_segmentation") else "semantic"
+    )
     if subtask == "semantic":
         (found,) = processor.post_process_semantic_segmentation(outputs, [SIZE], return_segmentation_scores=True)
         best = found["segmentation_scores"].topk(2, dim=0).values
