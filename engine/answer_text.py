@@ -72,12 +72,16 @@ def as_text_line(name: str, answer: Prediction | Exception) -> str:
 
 def _best(predictions: Predictions) -> str:
     if isinstance(predictions, dict):
+        if "depth" in predictions and all(isinstance(predictions.get(n), float) for n in ("minimum", "maximum")):
+            return _depth(predictions)
         return ", ".join(f"{name} {_part(part)}" for name, part in predictions.items())
     if not predictions:
         return "nothing found"
     best = predictions[0]
     if isinstance(best, dict) and isinstance(best.get("box"), dict):
         return _boxes(predictions)
+    if all(isinstance(entry, dict) and isinstance(entry.get("area"), float) for entry in predictions):
+        return _masks(predictions)
     if isinstance(best, dict) and "label" in best and isinstance(best.get("score"), float):
         score = best["score"]
         return f"{best['label']}  {_percent(score) if 0.0 <= score <= 1.0 else f'{score:g}'}"
@@ -112,6 +116,27 @@ def _boxes(found: list[dict[str, Any]]) -> str:
         told.append("{}  {} at {},{}-{},{}".format(entry["label"], _percent(entry["score"]), *edges))
     more = len(found) - len(told)
     return "; ".join([*told, f"and {more} more"] if more else told)
+
+
+def _masks(found: list[dict[str, Any]]) -> str:
+    """``circle  98.1%, 12.4% of the picture``, in the answer's order, as many as a line holds; a class alone has no
+    score."""
+    told = []
+    for entry in found[:MOST_BOXES]:
+        score = f"{_percent(entry['score'])}, " if isinstance(entry.get("score"), float) else ""
+        told.append(f"{entry.get('label')}  {score}{_share(entry['area'])} of the picture")
+    more = len(found) - len(told)
+    return "; ".join([*told, f"and {more} more"] if more else told)
+
+
+def _depth(answer: dict[str, Any]) -> str:
+    """``depth 0.3 to 4.2``; what else there is to say of it comes with it."""
+    said = f"depth {answer['minimum']:.4g} to {answer['maximum']:.4g}"
+    return f"{said}  {answer['note']}" if answer.get("note") else said
+
+
+def _share(area: float) -> str:
+    return "<0.1%" if 0.0 < area < 0.0005 else f"{area:.1%}"
 
 
 def _percent(score: float) -> str:

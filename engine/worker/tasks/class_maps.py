@@ -82,6 +82,7 @@ def _compute(
 
 def class_numbers(numbers: NDArray[Any], placement: Placement) -> ClassMap:
     """The class of each pixel from a map (height, width) of class numbers. Raises UnusableInput for others."""
+    numbers = numbers.astype(np.float64)  # of every dtype the same, and exact up to any number of classes
     if not np.isfinite(numbers).all():
         raise not_numbers()
     if (numbers != np.floor(numbers)).any() or numbers.max(initial=0) > MOST_CLASSES:

@@ -53,7 +53,7 @@ class DepthEstimation:
         if how.crop == "center" and how.resize != "longest":
             raise LoadFailed("What a crop cuts off has no depth: set crop to none.")
         shapes = {t.name: t.shape for t in self._spec.outputs}
-        if shapes and depth_output(shapes) is None and not any(-1 in shape for shape in shapes.values()):
+        if shapes and depth_output(shapes) is None and not any(-1 in shape[1:] for shape in shapes.values()):
             raise LoadFailed(_unfit(shapes))
 
     def from_image(self, data: bytes) -> Arrays:
@@ -110,22 +110,34 @@ def _map(row: NDArray[Any]) -> Floats:
 
 
 def _answer(numbers: Floats, placement: Placement, form: str) -> dict[str, Any]:
-    shape = (numbers.shape[0], numbers.shape[1])
-    down, across = axes(placement, shape)
+    down, across = axes(placement, (numbers.shape[0], numbers.shape[1]))
+    told = _told(numbers, placement)
+    same = numbers.min() == numbers.max()
+    if same:
+        # The filter's own rounding would make a pattern of what is the same everywhere.
+        told.fill(numbers.flat[0])
+        least = most = float(numbers.flat[0])
+    else:
+        least, most = _span(numbers, down, across)
+    answer: dict[str, Any] = {
+        "depth": _picture(numbers, down, across, (least, most), form),
+        "predicted_depth": told,
+        "minimum": least,
+        "maximum": most,
+    }
+    if same:
+        answer["note"] = f"The model gives every pixel the same depth, {least:g}: the picture of it is black."
+    return answer
+
+
+def _span(numbers: Floats, down: Axis, across: Axis) -> tuple[float, float]:
+    """The least and the greatest number of the picture. Raises UnusableInput where the filter leaves float32."""
     least, most = np.inf, -np.inf
     for _, block in sampled(numbers, down, across, cubic=True):
         least, most = min(least, float(block.min())), max(most, float(block.max()))
     if not np.isfinite([least, most]).all():
         raise not_numbers()
-    answer: dict[str, Any] = {
-        "depth": _picture(numbers, down, across, (least, most), form),
-        "predicted_depth": _told(numbers, placement),
-        "minimum": least,
-        "maximum": most,
-    }
-    if least == most:
-        answer["note"] = f"The model gives every pixel the same depth, {least:g}: the picture of it is black."
-    return answer
+    return least, most
 
 
 def _picture(numbers: Floats, down: Axis, across: Axis, span: tuple[float, float], form: str) -> bytes:

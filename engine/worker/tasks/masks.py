@@ -48,11 +48,8 @@ class Mask:
         width, height = self.picture
         whole = np.zeros((height, width), dtype=np.uint8)
         rows, columns = self.pixels.shape
-        np.multiply(
-            self.pixels.view(np.uint8),
-            np.uint8(255),
-            out=whole[self.top : self.top + rows, self.left : self.left + columns],
-        )
+        inside = whole[self.top : self.top + rows, self.left : self.left + columns]
+        np.multiply(self.pixels.view(np.uint8), np.uint8(255), out=inside)
         stream = io.BytesIO()
         Image.fromarray(whole).save(stream, format="PNG")
         return stream.getvalue()

@@ -22,6 +22,9 @@ from engine.worker.tasks.masks import Mask, Segment
 from engine.worker.tasks.placement import Placement
 from engine.worker.tasks.suppression import NonMaxSuppression
 
+_ROUNDING = 1e-3
+"""Pixels."""
+
 
 def segments(
     raw: Arrays,
@@ -66,7 +69,8 @@ def _chosen(found: Found, suppression: NonMaxSuppression, threshold: float, iou:
 
 def _under(box: np.ndarray, logits: Floats, down: Axis, across: Axis, placement: Placement) -> Mask:
     """The mask of ``logits`` (map height, map width) inside ``box``, in pixels of the picture."""
-    left, top, right, bottom = (ceil(edge) for edge in box)
+    # A pixel counts where its beginning lies inside, but for what float32 rounds off.
+    left, top, right, bottom = (ceil(edge - _ROUNDING) for edge in box)
     down, across = down.part(top, bottom), across.part(left, right)
     height, width = max(0, down.end - down.begin), max(0, across.end - across.begin)
     pixels = np.zeros((height, width), dtype=bool)

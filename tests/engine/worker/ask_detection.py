@@ -1,7 +1,7 @@
 """Postprocessing of detectors in a process of its own, which may load ONNX Runtime: a line of JSON in, a line out.
 
-``{"spec", "picture": [width, height], "raw": {name: nested list}, "params"}`` -> ``{"answer"}`` or ``{"error": [code,
-message]}``; ``{"refused": message}`` where the task cannot be made.
+``{"spec", "picture": [width, height], "raw": {name: nested list}, "params"}`` (and ``dtypes`` by name) ->
+``{"answer"}`` or ``{"error": [code, message]}``; ``{"refused": message}`` where the task cannot be made.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     width, height = question["picture"]
     context = np.empty(1, dtype=object)
     context[0] = place((width, height), spec.preprocessing.size, spec.preprocessing)
-    raw = {name: np.asarray(values, dtype=np.float32) for name, values in question["raw"].items()}
+    dtypes = question.get("dtypes", {})
+    raw = {name: np.asarray(values, dtype=dtypes.get(name, "float32")) for name, values in question["raw"].items()}
     (row,) = task.post(raw | {CONTEXT: context}, task.read_params(question["params"]))
     return {"error": [row.code, row.message]} if isinstance(row, EngineError) else {"answer": row}
 

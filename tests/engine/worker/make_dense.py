@@ -1,16 +1,17 @@
 """Tiny random models of transformers that say something of every pixel, and what the library makes of their outputs.
 
 ``python -m tests.engine.worker.make_dense FOLDER`` leaves a folder of ``save_pretrained`` for each model, ``photo.png``
-and, for each case, ``<case>.npz`` with what the library's own pipeline answers: ``labels`` (numbers), ``scores``,
-``masks`` (each as 0 and 255) and ``margin`` (how far the best class of a pixel lies above the next), or ``depth`` and
-``predicted_depth``. ``cases.json`` names the model and the parameters of each case.
+and, for each case of :mod:`dense_cases`, ``<case>.npz`` with what the library's own pipeline answers: ``labels``
+(numbers), ``scores``, ``masks`` (each as 0 and 255) and ``margin`` (how far the best class of a pixel lies above the
+next), or ``depth`` and ``predicted_depth``; ``<model>-input.npz`` with the tensor its processor makes; ``queries.npz``
+and ``interpolated.npz`` with outputs and maps made by hand.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 from transformers import (
+    BeitConfig,
     DepthAnythingConfig,
     DepthAnythingForDepthEstimation,
     DetrConfig,
@@ -47,9 +49,8 @@ from transformers.models.resnet import ResNetConfig
 from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 from transformers.models.zoedepth.image_processing_pil_zoedepth import ZoeDepthImageProcessorPil
 
-SIZE = (150, 230)
-"""Height and width of the photo."""
-NAMES = ("sky", "grass", "road", "car", "dog")
+from tests.engine.worker.dense_cases import CASES, NAMES, SIZE
+
 LABELS: dict[str, Any] = {
     "id2label": dict(enumerate(NAMES)),
     "label2id": {name: number for number, name in enumerate(NAMES)},
@@ -116,8 +117,8 @@ def detr() -> Any:
     )  # fmt: skip
     return DetrForSegmentation(
         DetrConfig(
-            use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config=backbone, d_model=128,
-            encoder_layers=1, decoder_layers=2, encoder_attention_heads=8, decoder_attention_heads=8,
+            use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config=backbone,
+            d_model=128, encoder_layers=1, decoder_layers=2, encoder_attention_heads=8, decoder_attention_heads=8,
             encoder_ffn_dim=32, decoder_ffn_dim=32, num_queries=12, init_std=0.4, **LABELS,
         )
     )  # fmt: skip
@@ -125,8 +126,9 @@ def detr() -> Any:
 
 def depth_anything() -> Any:
     backbone = Dinov2Config(
-        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, image_size=56, patch_size=14, reshape_hidden_states=False,
-        apply_layernorm=True, out_features=["stage1", "stage2", "stage3", "stage4"], initializer_range=0.3,
+        hidden_size=32, num_hidden_layers=4, num_attention_heads=2, image_size=56, patch_size=14,
+        reshape_hidden_states=False, apply_layernorm=True, out_features=["stage1", "stage2", "stage3", "stage4"],
+        initializer_range=0.3,
     )  # fmt: skip
     return DepthAnythingForDepthEstimation(
         DepthAnythingConfig(
@@ -146,8 +148,6 @@ def glpn() -> Any:
 
 
 def zoedepth() -> Any:
-    from transformers import BeitConfig
-
     backbone = BeitConfig(
         hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=48, image_size=[64, 96],
         patch_size=16, out_features=["stage1", "stage2", "stage3", "stage4"], reshape_hidden_states=False,
@@ -189,22 +189,10 @@ SPREAD = {
     "depth-anything": ("head", "neck"),
 }
 """The parts of models that are too even at random."""
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "segformer": ("segformer", {}),
-    "dpt-segmentation": ("dpt-segmentation", {}),
-    "maskformer-panoptic": ("maskformer", {"threshold": 0.3}),
-    "maskformer-semantic": ("maskformer", {"subtask": "semantic"}),
-    "mask2former-panoptic": ("mask2former", {"threshold": 0.3}),
-    "mask2former-semantic": ("mask2former", {"subtask": "semantic"}),
-    "mask2former-instance": ("mask2former", {"subtask": "instance", "threshold": 0.1}),
-    "maskformer-instance": ("maskformer", {"subtask": "instance", "threshold": 0.1}),
-    "detr-panoptic": ("detr", {"threshold": 0.3}),
-    "detr-default": ("detr", {}),
-    "dpt": ("dpt", {}),
-    "depth-anything": ("depth-anything", {}),
-    "glpn": ("glpn", {}),
-    "zoedepth": ("zoedepth", {}),
-}
+INTERPOLATED = (
+    ((17, 23), (101, 207)), ((50, 60), (20, 31)), ((7, 9), (300, 3)), ((384, 384), (777, 403)), ((8, 8), (8, 8)),
+    ((1, 5), (40, 11)),
+)  # fmt: skip
 
 
 def main(folder: Path) -> None:
@@ -232,7 +220,53 @@ def main(folder: Path) -> None:
         np.savez(folder / f"{name}-input.npz", pixels=prepared["pixel_values"].numpy())
     for case, (name, params) in CASES.items():
         np.savez(folder / f"{case}.npz", **answers(MODELS[name][1], name, outputs[name], params))
-    (folder / "cases.json").write_text(json.dumps(CASES), encoding="utf-8")
+    np.savez(folder / "interpolated.npz", **interpolated())
+    for case, arrays in synthetic(folder).items():
+        np.savez(folder / f"{case}.npz", **arrays)
+
+
+def synthetic(folder: Path) -> dict[str, dict[str, Any]]:
+    """Queries made by hand, which overlap, vanish and are nothing: ``queries.npz``, and what the library finds."""
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[0:30, 0:40]
+    middles, widths = rng.uniform((4, 4), (26, 36), (14, 2)), rng.uniform(3, 14, 14)
+    masks = np.stack([w - np.hypot(y - m[0], x - m[1]) for m, w in zip(middles, widths, strict=True)])
+    logits = rng.normal(size=(14, len(NAMES) + 1)) * 4
+    logits[3:6] = logits[3]  # several things of one class
+    queries = {"logits": logits.astype(np.float32), "masks": (masks * 0.4).astype(np.float32)}
+    np.savez(folder / "queries.npz", **queries)
+    tensors = {key: torch.from_numpy(array)[np.newaxis] for key, array in queries.items()}
+    made = {}
+    for kind, processor in (
+        ("maskformer", MaskFormerImageProcessorPil()),
+        ("mask2former", Mask2FormerImageProcessorPil()),
+        ("detr-masks", DetrImageProcessorPil()),
+    ):
+        outputs = SimpleNamespace(
+            class_queries_logits=tensors["logits"], masks_queries_logits=tensors["masks"], logits=tensors["logits"],
+            pred_masks=tensors["masks"],
+        )  # fmt: skip
+        for subtask in ("panoptic", "instance", "semantic"):
+            if (kind, subtask) != ("detr-masks", "instance"):
+                made[f"{kind}-{subtask}-by-hand"] = answers(
+                    processor, "", outputs, {"subtask": subtask, "threshold": 0.5}
+                )
+    return made
+
+
+def interpolated() -> dict[str, Any]:
+    """Maps of odd sizes, larger and smaller than what they are brought to, by PyTorch."""
+    rng = np.random.default_rng(7)
+    made: dict[str, Any] = {"count": len(INTERPOLATED)}
+    for number, (shape, size) in enumerate(INTERPOLATED):
+        values = rng.normal(size=(3, *shape)).astype(np.float32)
+        made[f"{number}-values"] = values
+        for mode in ("bilinear", "bicubic", "nearest"):
+            corners = {} if mode == "nearest" else {"align_corners": False}
+            made[f"{number}-{mode}"] = interpolate(torch.from_numpy(values)[None], size, mode=mode, **corners)[
+                0
+            ].numpy()
+    return made
 
 
 def answers(processor: Any, name: str, outputs: Any, params: dict[str, Any]) -> dict[str, Any]:
@@ -247,7 +281,7 @@ def answers(processor: Any, name: str, outputs: Any, params: dict[str, Any]) -> 
             align_corners=False,
         )
         return depth(whole[0, 0, down:-down, across:-across])
-    if "predicted_depth" in outputs:
+    if hasattr(outputs, "predicted_depth"):
         (found,) = processor.post_process_depth_estimation(outputs, [SIZE])
         return depth(found["predicted_depth"])
     subtask = params.get("subtask") or (

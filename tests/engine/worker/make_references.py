@@ -45,11 +45,16 @@ def make_transformers(folder: Path) -> None:
     from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
     from transformers.models.deit.image_processing_pil_deit import DeiTImageProcessorPil
     from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
+    from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
+    from transformers.models.glpn.image_processing_pil_glpn import GLPNImageProcessorPil
     from transformers.models.levit.image_processing_pil_levit import LevitImageProcessorPil
+    from transformers.models.mask2former.image_processing_pil_mask2former import Mask2FormerImageProcessorPil
+    from transformers.models.maskformer.image_processing_pil_maskformer import MaskFormerImageProcessorPil
     from transformers.models.mobilenet_v2.image_processing_pil_mobilenet_v2 import MobileNetV2ImageProcessorPil
     from transformers.models.mobilevit.image_processing_pil_mobilevit import MobileViTImageProcessorPil
     from transformers.models.pvt.image_processing_pil_pvt import PvtImageProcessorPil
     from transformers.models.rt_detr.image_processing_pil_rt_detr import RTDetrImageProcessorPil
+    from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
     from transformers.models.yolos.image_processing_pil_yolos import YolosImageProcessorPil
@@ -80,6 +85,17 @@ def make_transformers(folder: Path) -> None:
         "yolos": YolosImageProcessorPil(size={"shortest_edge": 70, "longest_edge": 1333}, do_pad=False),
         "rt-detr": RTDetrImageProcessorPil(size={"height": 50, "width": 70}),
         "siglip": SiglipImageProcessorPil(size={"height": 50, "width": 50}),
+        "segformer": SegformerImageProcessorPil(size={"height": 64, "width": 96}, do_reduce_labels=True),
+        "maskformer": MaskFormerImageProcessorPil(size={"shortest_edge": 70, "longest_edge": 100}),
+        "mask2former": Mask2FormerImageProcessorPil(size={"height": 50, "width": 70}, size_divisor=16),
+        "mask2former-plain": Mask2FormerImageProcessorPil(
+            size={"shortest_edge": 70, "longest_edge": 100}, size_divisor=0
+        ),
+        "dpt": DPTImageProcessorPil(size={"height": 70, "width": 70}, ensure_multiple_of=32),
+        "dpt-kept": DPTImageProcessorPil(
+            size={"height": 56, "width": 56}, keep_aspect_ratio=True, ensure_multiple_of=14
+        ),
+        "glpn": GLPNImageProcessorPil(size_divisor=3),
     }
     for name, processor in processors.items():
         processor.save_pretrained(folder / name)
@@ -93,11 +109,13 @@ def make_transformers(folder: Path) -> None:
         ("old-clip", "CLIPFeatureExtractor", {"size": 224, "crop_size": 224, "resample": 3}),
         ("old-convnext", "ConvNextFeatureExtractor", {"size": 224, "crop_pct": 0.875}),
         ("old-deit", "DeiTFeatureExtractor", {"size": 256, "crop_size": 224}),
+        ("old-segformer", "SegformerFeatureExtractor", {"size": 128, "reduce_labels": True}),
     ):
         (folder / name).mkdir()
         file = folder / name / "preprocessor_config.json"
         file.write_text(json.dumps({"feature_extractor_type": processor, **kept}))
-        classes = {"ViT": ViTImageProcessorPil, "CLIP": CLIPImageProcessorPil, "ConvNext": ConvNextImageProcessorPil}
+        classes = {"ViT": ViTImageProcessorPil, "CLIP": CLIPImageProcessorPil, "ConvNext": ConvNextImageProcessorPil,
+                   "Segformer": SegformerImageProcessorPil}  # fmt: skip
         found = classes.get(processor.removesuffix("FeatureExtractor"), DeiTImageProcessorPil)
         loaded: Any = found.from_pretrained(folder / name)
         pixels = {

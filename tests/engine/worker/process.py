@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Self, cast
 import numpy as np
 import orjson
 
+from engine.answer_parts import unpack_parts
 from engine.model_spec import ModelSpec, TrustClass
 from engine.protocol import Buffer, Message, Readable, pack_tensor, read_frame, unpack_tensor, write_frame
 
@@ -139,13 +140,17 @@ def item_of(
 
 
 def read_done(message: Message) -> list[dict[str, Any]]:
-    """The items of a ``done`` message; where an item has tensors they are unpacked under ``outputs``."""
+    """The items of a ``done`` message; tensors are unpacked under ``outputs``, an answer with its pictures and arrays
+    put back under ``answer``."""
     assert message.type == "done", message.header
     buffers = list(message.buffers)
     items = []
     for item in message.header["items"]:
         if (tensors := item.get("result", {}).get("tensors")) is not None:
             item = item | {"outputs": dict(unpack_tensor(meta, buffers.pop(0)) for meta in tensors)}
+        elif (result := item.get("result")) is not None:
+            taken = (buffers.pop(0) for _ in result.get("parts", []))
+            item = item | {"answer": unpack_parts(result["value"], result.get("parts", []), taken)}
         items.append(item)
     assert not buffers
     return items
