@@ -1,4 +1,4 @@
-"""The examples whose answers are pictures or places in them: right, through the whole product, on pictures never seen."""
+"""The examples whose answers are pictures or places in them, through the whole product, on what they never saw."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_segmenter_tells_shapes_from_the_ground(engine: Engine, drawn: Path)
 
 
 def test_the_masks_are_the_same_in_every_form(engine: Engine, drawn: Path) -> None:
-    data, truth = next(cases(drawn, "shapes-segmenter"))
+    data, _ = next(cases(drawn, "shapes-segmenter"))
     first = ask(engine, "shapes-segmenter", data)
     before = {m["id"]: m["inferences"] for m in engine.stats()["models"]}
     runs = engine.refine(first.id, {"masks": "rle"}).result(PATIENCE_S).predictions

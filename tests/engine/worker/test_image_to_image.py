@@ -102,7 +102,7 @@ def test_sixteen_bits_are_kept_with_their_transparency() -> None:
 
 def test_a_model_of_whole_numbers_gets_eight_bits() -> None:
     picture = RANDOM.integers(0, 256, (30, 20, 3)).astype(np.uint8)
-    value, runtime = asked(
+    value, _ = asked(
         lambda x: 255 - x, png(picture.astype(np.uint16) * 257), dtype="uint8", preprocessing=Preprocessing(
             layout="nchw", resize="none", scaling="0..255"
         ),
