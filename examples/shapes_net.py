@@ -85,8 +85,8 @@ def cell_counts() -> list[int]:
 def assigned(boxes: Floats, sizes: tuple[tuple[int, int], ...] = SIZES) -> NDArray[np.int64]:
     """(336,) which of ``boxes`` (N, 4) in pixels of the input a cell answers for, -1 for none.
 
-    A cell answers for a box of its stride's size (``sizes``, as :data:`SIZES`) whose middle is at most 1.5 strides away,
-    the smaller box first.
+    A cell answers for a box of its stride's size (``sizes``, as :data:`SIZES`) whose middle is at most 1.5 strides
+    away, the smaller box first.
     """
     cells, strides = grid()
     owners = np.full(len(cells), -1, np.int64)
