@@ -25,6 +25,7 @@ import click
 
 if TYPE_CHECKING:
     from embedded_server.controller import ServerController
+    from engine.answer_files import AnswerFolder
     from engine.events import Event, LoadProgress
     from engine.model_spec import ModelSpec
     from engine.ports import EnginePort
@@ -240,6 +241,14 @@ def offer_model(engine: EnginePort, inbox: Inbox, name: str, device: str | None,
         fail(about(name, error))
 
 
+def write_answer(folder: AnswerFolder, name: str, answer: Prediction) -> None:
+    """Write the answer's files. Ends the program with one sentence where the folder cannot take them."""
+    try:
+        folder.write(name, answer)
+    except OSError as error:
+        fail(f"{folder.folder} cannot be written to: {error.strerror or error}.")
+
+
 # -- commands ------------------------------------------------------------------------------------------------------
 WINDOW_COMMAND = ":window"
 """No model's file name is likely to be this; every other first word that is no command is a model to open."""
@@ -360,13 +369,22 @@ def serve(
 @click.argument("model", metavar="MODEL")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per input, as the network answers.")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for pictures and arrays.")
 @click.option("--trust", is_flag=True, help="Consent to a model that is a program.")
 @click.option("--device", help="cpu, cuda, cuda:1 or mps; chosen automatically if not given.")
-def predict(model: str, inputs: tuple[str, ...], as_json: bool, trust: bool, device: str | None) -> None:
-    """Ask MODEL about every INPUT file: one line each. A model of texts takes the text itself, too."""
+def predict(
+    model: str, inputs: tuple[str, ...], as_json: bool, output: Path | None, trust: bool, device: str | None
+) -> None:
+    """Ask MODEL about every INPUT file: one line each. A model of texts takes the text itself, too.
+
+    With --output the pictures and numbers of each answer are written there: masks, depth maps and new pictures as PNG,
+    arrays as .npy, raw tensors as .npz.
+    """
+    from engine.answer_files import AnswerFolder
     from engine.answer_text import as_json_line, as_text_line, has_failed
 
     failed = False
+    folder = AnswerFolder(output) if output is not None else None
     with ExitStack() as stack:
         settings = load_settings()
         inbox = Inbox(stack)
@@ -376,6 +394,8 @@ def predict(model: str, inputs: tuple[str, ...], as_json: bool, trust: bool, dev
             entry = load_model(engine, inbox, model, device, trust)
             for name, answer in answers(engine, inbox, str(entry["id"]), inputs, str(entry["task"])):
                 failed |= has_failed(answer)
+                if folder is not None and not isinstance(answer, Exception):
+                    write_answer(folder, name, answer)
                 click.echo(as_json_line(name, answer) if as_json else as_text_line(name, answer))
         except Stopped:
             raise SystemExit(130) from None

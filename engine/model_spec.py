@@ -76,14 +76,16 @@ class Preprocessing:
 class Postprocessing:
     """How raw output becomes an answer. ``activation`` is ``none`` | ``softmax`` | ``sigmoid`` (applied by us).
 
-    ``head`` is a detector's, one of :data:`engine.detection_heads.HEADS`, "" where its outputs tell. ``iou`` is the
-    overlap above which two boxes of a class are one.
+    ``head`` is a detector's, one of :data:`engine.detection_heads.HEADS` (or of :mod:`engine.segmentation_heads`,
+    :mod:`engine.keypoint_heads`), "" where its outputs tell. ``iou`` is the overlap above which two boxes of a class
+    are one. ``scaling`` is the range of values of a picture that the model makes, "" for that of its input.
     """
 
     activation: str = "none"
     threshold: float | None = None
     iou: float | None = None
     head: str = ""
+    scaling: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,10 @@ class ModelSpec:
     outputs: tuple[TensorSpec, ...] = ()
     signatures: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    keypoints: tuple[str, ...] = ()
+    """Names of key points, in the model's order."""
+    skeleton: tuple[tuple[str, str], ...] = ()
+    """Which key points are connected, by their names."""
     columns: tuple[str, ...] = ()
     architecture: str = ""
     """The class that weights belong to: transformers' (``ViTForImageClassification``), or ``file.py:Class``."""
@@ -166,6 +172,8 @@ class ModelSpec:
             outputs=tuple(TensorSpec.from_json(t) for t in value["outputs"]),
             signatures=tuple(str(s) for s in value["signatures"]),
             labels=tuple(str(s) for s in value["labels"]),
+            keypoints=tuple(str(s) for s in value["keypoints"]),
+            skeleton=tuple((str(a), str(b)) for a, b in value["skeleton"]),
             columns=tuple(str(s) for s in value["columns"]),
             architecture=str(value["architecture"]),
             precision=str(value["precision"]),
@@ -188,6 +196,7 @@ class ModelSpec:
                 threshold=post["threshold"],
                 iou=post["iou"],
                 head=str(post["head"]),
+                scaling=str(post["scaling"]),
             ),
             steps=tuple(dict(step) for step in value["steps"]),
             files=tuple(Path(p) for p in value["files"]),
@@ -204,6 +213,9 @@ class ModelSpec:
             rows.append((name, [t.to_json() for t in getattr(self, name)], self.evidence.get(name, ASSUMED)))
         for name in ("signatures", "labels", "columns"):
             rows.append((name, list(getattr(self, name)), self.evidence.get(name, ASSUMED)))
+        for name in ("keypoints", "skeleton"):
+            if getattr(self, name):
+                rows.append((name, list(getattr(self, name)), self.evidence.get(name, ASSUMED)))
         if self.architecture:
             rows.append(("architecture", self.architecture, self.evidence.get("architecture", ASSUMED)))
         if self.precision:

@@ -29,11 +29,21 @@ _SUPERSAMPLING = 2
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A picture with its shapes: ``boxes`` is (N, 4), xmin, ymin, xmax, ymax in its pixels; ``classes`` is (N,)."""
+    """A picture with its shapes: ``boxes`` is (N, 4), xmin, ymin, xmax, ymax in its pixels; ``classes`` is (N,);
+    ``outlines`` holds the corners of each, (points, 2)."""
 
     image: Image.Image
     boxes: Floats
     classes: NDArray[np.int64]
+    outlines: tuple[Floats, ...] = ()
+
+    def class_map(self) -> NDArray[np.uint8]:
+        """(height, width): 0 for the ground, 1 + class where a shape is."""
+        drawn = Image.new("L", (self.image.width * _SUPERSAMPLING, self.image.height * _SUPERSAMPLING))
+        draw = ImageDraw.Draw(drawn)
+        for kind, outline in zip(self.classes, self.outlines, strict=True):
+            draw.polygon([tuple(point) for point in outline * _SUPERSAMPLING], fill=int(kind) + 1)
+        return np.asarray(drawn.resize(self.image.size, Image.Resampling.NEAREST))
 
 
 @cache
@@ -44,9 +54,10 @@ def photographs() -> tuple[Image.Image, ...]:
 def scene(width: int, height: int, random: Random, *, held_out: bool, most: int = 5) -> Scene:
     """One to ``most`` shapes on a ground, ``width`` by ``height`` pixels."""
     large = (width * _SUPERSAMPLING, height * _SUPERSAMPLING)
-    image = _ground(large, random, held_out)
+    image = ground(large, random, held_out)
     boxes: list[tuple[float, float, float, float]] = []
     classes: list[int] = []
+    outlines: list[Floats] = []
     for _ in range(int(random.integers(1, most + 1))):
         kind = int(random.integers(len(LABELS)))
         points = _place(kind, large, random)
@@ -56,8 +67,10 @@ def scene(width: int, height: int, random: Random, *, held_out: bool, most: int 
         _draw(image, points, random)
         boxes.append(box)
         classes.append(kind)
+        outlines.append(points.astype(np.float32) / _SUPERSAMPLING)
     small = image.resize((width, height), Image.Resampling.BOX)
-    return Scene(small, np.array(boxes, np.float32).reshape(-1, 4) / _SUPERSAMPLING, np.array(classes, np.int64))
+    corners = np.array(boxes, np.float32).reshape(-1, 4) / _SUPERSAMPLING
+    return Scene(small, corners, np.array(classes, np.int64), tuple(outlines))
 
 
 def _touch(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
@@ -92,7 +105,8 @@ def _draw(image: Image.Image, points: NDArray[np.float64], random: Random) -> No
         draw.line([*outline, outline[0]], fill=rim, width=max(2, max(image.size) // 160))
 
 
-def _ground(size: tuple[int, int], random: Random, held_out: bool) -> Image.Image:
+def ground(size: tuple[int, int], random: Random, held_out: bool) -> Image.Image:
+    """What shapes lie on, (width, height) pixels: a part of a photograph, a slope of colours or stripes, with noise."""
     width, height = size
     if random.random() < 0.5:
         return _cutting(size, random, held_out)

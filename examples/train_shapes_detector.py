@@ -23,27 +23,19 @@ import numpy as np
 import torch
 from PIL import Image
 from shapes_data import LABELS, SIDE, Floats, Random, Scene, average_precision, letterboxed, scene
+from shapes_net import STRIDES, Trunk, assigned, box_loss, grid, rate_at, score_loss, varied
 from torch import Tensor, nn
 from torch.nn import functional
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "shapes-detector"
 SEED = 20
-STRIDES = (8, 16, 32)
-SIZES = ((0, 34), (26, 54), (44, 1000))
-"""Which shapes a stride learns, by their longer side in pixels of the input; the bands overlap."""
 PICTURES = 3000
 STEPS = 800
 BATCH = 32
 HELD_OUT = 200
 SAMPLES = (("photo", 400, 300), ("wide", 480, 270), ("tall", 270, 400), ("square", 320, 320), ("crowd", 420, 320),
            ("small", 240, 180))  # fmt: skip
-
-
-def block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU(inplace=True)
-    )
 
 
 class Detector(nn.Module):
@@ -54,11 +46,7 @@ class Detector(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fine = nn.Sequential(block(3, 12, 2), block(12, 24, 2), block(24, 24), block(24, 48, 2), block(48, 48))
-        self.middle = nn.Sequential(block(48, 64, 2), block(64, 64))
-        self.coarse = block(64, 64, 2)
-        self.laterals = nn.ModuleList([nn.Conv2d(width, 48, 1) for width in (48, 64, 64)])
-        self.tower = block(48, 48)
+        self.trunk = Trunk()
         self.heads = nn.ModuleList([nn.Conv2d(48, 4 + len(LABELS), 1) for _ in STRIDES])
         for head in self.heads:
             assert isinstance(head, nn.Conv2d)
@@ -71,13 +59,8 @@ class Detector(nn.Module):
 
     def raw(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 336, 4) distances from a cell's middle to left, top, right and bottom in pixels, and class logits."""
-        fine = self.fine(pictures)
-        middle = self.middle(fine)
-        coarse = self.laterals[2](self.coarse(middle))
-        middle = self.laterals[1](middle) + functional.interpolate(coarse, scale_factor=2.0)
-        fine = self.laterals[0](fine) + functional.interpolate(middle, scale_factor=2.0)
-        levels = zip(self.heads, (fine, middle, coarse), strict=True)
-        rows = torch.cat([head(self.tower(x)).flatten(2) for head, x in levels], dim=2).transpose(1, 2)
+        levels = zip(self.heads, self.trunk(pictures), strict=True)
+        rows = torch.cat([head(x).flatten(2) for head, x in levels], dim=2).transpose(1, 2)
         return functional.softplus(rows[..., :4]) * self.strides, rows[..., 4:]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -86,57 +69,21 @@ class Detector(nn.Module):
         return torch.cat([(low + high) / 2, high - low, logits.sigmoid()], dim=2).transpose(1, 2)
 
 
-def grid() -> tuple[Floats, Floats]:
-    """(336, 2) middles of the cells, x and y in pixels, and (336, 1) strides."""
-    cells, strides = [], []
-    for stride in STRIDES:
-        middles = (np.arange(SIDE // stride, dtype=np.float32) + 0.5) * stride
-        y, x = np.meshgrid(middles, middles, indexing="ij")
-        cells.append(np.stack([x, y], axis=-1).reshape(-1, 2))
-        strides.append(np.full((len(cells[-1]), 1), stride, np.float32))
-    return np.concatenate(cells), np.concatenate(strides)
-
-
 def targets(boxes: Floats, classes: np.ndarray) -> tuple[Floats, Floats]:
-    """(336, 4) distances and (336, classes) scores that the cells are to give for boxes in pixels of the input.
-
-    A cell answers for a box of its stride's size whose middle is at most 1.5 strides away, the smaller box first.
-    """
-    cells, strides = grid()
+    """(336, 4) distances and (336, classes) scores that the cells are to give for boxes in pixels of the input."""
+    cells, _ = grid()
+    owners = assigned(boxes)
     distances, scores = np.zeros((len(cells), 4), np.float32), np.zeros((len(cells), len(LABELS)), np.float32)
-    for at in np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(axis=1)):
-        low, high = boxes[at, :2], boxes[at, 2:]
-        longer = float((high - low).max())
-        bands = np.concatenate([np.full(n, a <= longer < b) for (a, b), n in zip(SIZES, cell_counts(), strict=True)])
-        near = np.abs(cells - (low + high) / 2).max(axis=1) < 1.5 * strides[:, 0]
-        inside = (cells > low).all(axis=1) & (cells < high).all(axis=1)
-        mine = bands & near & inside
-        distances[mine] = np.concatenate([cells[mine] - low, high - cells[mine]], axis=1)
-        scores[mine] = 0.0
-        scores[mine, classes[at]] = 1.0
+    mine = owners >= 0
+    distances[mine] = np.concatenate([cells[mine] - boxes[owners[mine], :2], boxes[owners[mine], 2:] - cells[mine]], 1)
+    scores[mine, classes[owners[mine]]] = 1.0
     return distances, scores
 
 
-def cell_counts() -> list[int]:
-    return [(SIDE // stride) ** 2 for stride in STRIDES]
-
-
 def loss(distances: Tensor, logits: Tensor, wanted: Tensor, scores: Tensor) -> Tensor:
-    """Generalised IoU of the boxes (Rezatofighi et al. 2019) and focal loss of the scores (Lin et al. 2017)."""
     positive = scores.amax(dim=2) > 0
     count = positive.sum().clamp(min=1)
-    plain = functional.binary_cross_entropy_with_logits(logits, scores, reduction="none")
-    sure = torch.where(scores > 0, logits.sigmoid(), 1 - logits.sigmoid())
-    focal = (torch.where(scores > 0, 0.4, 0.6) * (1 - sure) ** 2 * plain).sum() / count
-    ours, theirs = distances[positive], wanted[positive]
-    smaller, larger = torch.minimum(ours, theirs), torch.maximum(ours, theirs)
-
-    def area(sides: Tensor) -> Tensor:
-        return (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3])
-
-    shared, hull = area(smaller), area(larger)
-    union = area(ours) + area(theirs) - shared
-    return focal + 2.0 * (1 - shared / union + (hull - union) / hull).sum() / count
+    return (score_loss(logits, scores) + 2.0 * box_loss(distances[positive], wanted[positive])) / count
 
 
 def drawn(random: Random) -> tuple[np.ndarray, Floats, Floats]:
@@ -159,16 +106,10 @@ def train(random: Random) -> Detector:
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
     total = 0.0
     for step in range(STEPS):
-        rate = min(1.0, (step + 1) / 60) * 0.5 * (1 + np.cos(np.pi * step / STEPS))
         for group in optimiser.param_groups:
-            group["lr"] = 3e-3 * rate
+            group["lr"] = rate_at(step, STEPS, 3e-3)
         rows = random.integers(0, PICTURES, BATCH)
-        batch = torch.from_numpy(pictures[rows]).float() / 255.0
-        # A brightness and a contrast of its own for every picture and channel.
-        batch = batch * torch.empty(BATCH, 3, 1, 1).uniform_(0.75, 1.25) + torch.empty(BATCH, 3, 1, 1).uniform_(
-            -0.1, 0.1
-        )
-        batch = batch.clamp(0, 1)
+        batch = varied(torch.from_numpy(pictures[rows]).float() / 255.0)
         value = loss(*model.raw(batch), torch.from_numpy(distances[rows]), torch.from_numpy(scores[rows]))
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]  # torch's stubs lack it

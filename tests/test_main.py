@@ -118,6 +118,21 @@ def test_predict_json_has_the_networks_shape_and_the_input(engine: FakeEngine, p
     assert told == {"input": pictures[0], **answer_three(PredictRequest("digits", b"")).to_json()}
 
 
+def test_predict_writes_pictures_and_arrays_into_a_folder(
+    engine: FakeEngine, pictures: list[str], tmp_path: Path
+) -> None:
+    found = {"image": b"PNG of " + b"one.png"}
+    engine.answer = lambda request: Prediction("p", request.model, "image-to-image", TIMING, predictions=found)
+    folder = tmp_path / "answers"
+    result = run("predict", "digits", pictures[0], "--output", str(folder))
+    assert result.exit_code == 0
+    assert (folder / "one-image.png").read_bytes() == b"PNG of one.png"
+    (tmp_path / "file").write_text("in the way")
+    result = run("predict", "digits", pictures[0], "--output", str(tmp_path / "file" / "answers"))
+    assert result.exit_code == 2
+    assert "cannot be written to" in result.stderr
+
+
 def test_predict_goes_on_after_an_input_that_fails(engine: FakeEngine, pictures: list[str]) -> None:
     def answer(request: PredictRequest) -> Prediction:
         if request.data == b"two.csv":

@@ -1,6 +1,6 @@
 """How image processors of transformers size pictures for segmentation and depth, in ways that classifiers do not.
 
-Reference: ``models/{mask2former,maskformer,dpt,glpn,zoedepth}/image_processing_pil_*.py`` of transformers 5.23.
+Reference: ``models/{mask2former,maskformer,dpt,glpn,zoedepth,swin2sr}/image_processing_pil_*.py`` of transformers 5.23.
 ``do_reduce_labels`` is read by none of them for a picture: it changes the maps a model is trained on.
 """
 
@@ -19,6 +19,9 @@ Evidence = dict[str, str]
 def read_geometry(keys: Keys, defaults: Defaults, fields: Fields, evidence: Evidence) -> None:
     """Set ``resize``, ``size`` or ``resize_size``, and ``multiple`` in the way ``defaults.geometry`` names. Raises
     NotUnderstood."""
+    if defaults.geometry == "filled":
+        _filled(keys, defaults, fields, evidence)
+        return
     if not keys.flag("do_resize", True):
         fields["resize"], evidence["resize"] = "none", keys.source("do_resize")
         return
@@ -73,6 +76,15 @@ def _mirrored(keys: Keys, defaults: Defaults, fields: Fields, evidence: Evidence
         raise keys.wrong("resample", "2, bilinear")
     fields["resize"] = "mirrored"
     _sized("ensure_multiple_of", size, max(1, keys.whole("ensure_multiple_of", 0)), keys, fields, evidence)
+
+
+def _filled(keys: Keys, defaults: Defaults, fields: Fields, evidence: Evidence) -> None:
+    """Swin2SR: the picture's own size, filled up to multiples of ``pad_size`` (or ``size_divisor``) with its mirror."""
+    key = "size_divisor" if keys.value("size_divisor") is not None else "pad_size"
+    pads = keys.flag("do_pad", True)
+    fields["resize"] = "none"
+    fields["multiple"] = max(1, keys.whole(key, defaults.multiple)) if pads else 1
+    evidence["resize"], evidence["multiple"] = keys.source("do_pad"), keys.source(key)
 
 
 def _stretch(size: tuple[int, int], keys: Keys, fields: Fields, evidence: Evidence) -> None:

@@ -168,6 +168,8 @@ def _with_sidecar(spec: ModelSpec, sidecar: Sidecar) -> ModelSpec:
         describe = litert.describe if spec.format == litert.NAME else saved_model.describe
         chosen = describe(spec.model_file, signatures[0])
         spec = replace(spec, inputs=chosen.inputs, outputs=chosen.outputs)
+    if strange := [n for pair in stated.get("skeleton", ()) for n in pair if n not in stated.get("keypoints", ())]:
+        raise SidecarInvalid(f"{file}: skeleton: {strange[0]!r} is none of the keypoints.")
     spec = replace(
         spec,
         **stated,

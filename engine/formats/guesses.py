@@ -89,7 +89,7 @@ def _class_map(spec: ModelSpec, single: TensorSpec) -> str:
 def with_picture_fields(spec: ModelSpec) -> ModelSpec:
     """``spec`` with layout, size, colours and range of its picture input, where those were not stated."""
     picture = picture_of(spec.inputs[0]) if len(spec.inputs) == 1 else None
-    if picture is None or not spec.task.startswith(("image-", "object-", "depth-")):
+    if picture is None or not spec.task.startswith(("image-", "object-", "depth-", "keypoint-")):
         return spec
     facts = dict(picture)
     if spec.inputs[0].dtype == "uint8":

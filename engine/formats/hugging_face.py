@@ -16,7 +16,14 @@ from typing import Any
 from engine.errors import ModelCorrupt, ModelRefused
 from engine.formats import image_processors
 from engine.formats.disk import read_bounded
-from engine.formats.hugging_face_dense import measures_depth, segments, with_depth, with_segmentation
+from engine.formats.hugging_face_dense import (
+    makes_pictures,
+    measures_depth,
+    segments,
+    with_depth,
+    with_pictures_made,
+    with_segmentation,
+)
 from engine.formats.hugging_face_detection import detects, with_detector
 from engine.formats.hugging_face_tasks import Kind, kind_of, task_of
 from engine.formats.safetensors_file import read_tensors
@@ -114,6 +121,8 @@ def describe_with(folder: Path, weights: tuple[Path, ...]) -> ModelSpec:
         return with_segmentation(_with_classes(spec, opened))
     if measures_depth(opened.architecture):
         return with_depth(spec)
+    if makes_pictures(opened.architecture):
+        return with_pictures_made(spec)
     return _with_classes(spec, opened) if task == "image-classification" else spec
 
 

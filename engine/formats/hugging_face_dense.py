@@ -68,3 +68,20 @@ def with_depth(spec: ModelSpec) -> ModelSpec:
         outputs=(TensorSpec("predicted_depth", "float32", (-1, -1, -1)),),
         evidence=spec.evidence | {"task": source, "outputs": source},
     )
+
+
+def makes_pictures(architecture: str) -> bool:
+    """Whether a class takes a picture alone and gives one (``reconstruction``)."""
+    return architecture == "Swin2SRForImageSuperResolution"
+
+
+def with_pictures_made(spec: ModelSpec) -> ModelSpec:
+    """``spec`` as one of a model that makes pictures, with values from 0 to 1 (``pipelines/image_to_image.py``)."""
+    source = spec.evidence["architecture"]
+    return replace(
+        spec,
+        task="image-to-image",
+        outputs=(TensorSpec("reconstruction", "float32", (-1, -1, -1, -1)),),
+        postprocessing=Postprocessing(scaling="0..1"),
+        evidence=spec.evidence | {"task": source, "outputs": source, "postprocessing.scaling": source},
+    )

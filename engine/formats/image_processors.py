@@ -71,6 +71,7 @@ KNOWN = {
     "DPT": Defaults(size=("square", 384), geometry="least-change"),
     "GLPN": Defaults(resample="bilinear", normalize=False, multiple=32, geometry="multiples"),
     "ZoeDepth": Defaults(size=("square", 384), resample="bilinear", geometry="mirrored"),
+    "Swin2SR": Defaults(normalize=False, multiple=8, geometry="filled"),
     "MobileViT": Defaults(size=_SHORTEST_224, crop_size=256, square=False, normalize=False, bgr=True),
 }
 """The classes whose steps were read and are tested against the library, by the first part of their names."""

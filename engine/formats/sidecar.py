@@ -17,14 +17,15 @@ from typing import Any
 from engine.detection_heads import HEADS
 from engine.errors import ModelUnreadable, SidecarInvalid
 from engine.formats.disk import open_regular, unreadable
+from engine.keypoint_heads import HEADS as KEYPOINT_HEADS
 from engine.model_spec import TensorSpec
 from engine.segmentation_heads import HEADS as SEGMENTATION_HEADS
 from engine.sidecar_file import MAX_BYTES
 
 TASKS = (
-    "image-classification", "object-detection", "image-segmentation", "depth-estimation", "tabular-classification",
-    "tabular-regression", "text-classification", "token-classification", "feature-extraction", "audio-classification",
-    "raw-tensors",
+    "image-classification", "object-detection", "image-segmentation", "keypoint-detection", "depth-estimation",
+    "image-to-image", "tabular-classification", "tabular-regression", "text-classification", "token-classification",
+    "feature-extraction", "audio-classification", "raw-tensors",
 )  # fmt: skip
 DTYPES = frozenset(
     {"bool", "float16", "float32", "float64", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "uint16",
@@ -144,6 +145,17 @@ def _texts(what: str, *, unique: bool) -> Check:
     return check
 
 
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+        or not all(isinstance(name, str) for pair in value for name in pair)
+    ):
+        raise _Wrong('pairs of names of key points, as ["neck", "hip"]')
+    return tuple((pair[0], pair[1]) for pair in value)
+
+
 def _tensors(value: Any) -> tuple[TensorSpec, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
         raise _Wrong("tables with name, dtype and shape, each under a double-bracket heading")
@@ -243,6 +255,8 @@ _TOP: dict[str, Check] = {
     "outputs": _tensors,
     "signatures": _texts("names of signatures", unique=True),
     "labels": _texts("class names", unique=False),
+    "keypoints": _texts("names of key points", unique=True),
+    "skeleton": _pairs,
     "columns": _texts("column names", unique=True),
     "precision": _one_of("float32", "float16", "bfloat16"),
     "architecture": _text,
@@ -267,5 +281,6 @@ _POSTPROCESSING: dict[str, Check] = {
     "activation": _one_of(*_CHOICES["activation"]),
     "threshold": _share,
     "iou": _share,
-    "head": _one_of(*HEADS, *SEGMENTATION_HEADS),
+    "head": _one_of(*HEADS, *SEGMENTATION_HEADS, *KEYPOINT_HEADS),
+    "scaling": _scaling,
 }

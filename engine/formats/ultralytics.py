@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.detection_heads import recognise_head
+from engine.keypoint_heads import COCO_POINTS, COCO_SKELETON, recognise_keypoints
 from engine.model_spec import ASSUMED, ModelSpec, Postprocessing, Preprocessing, TensorSpec
 from engine.segmentation_heads import Head as SegmentationHead
 from engine.segmentation_heads import recognise_segmentation
@@ -35,6 +36,9 @@ class UltralyticsConfig:
     size: tuple[int, int] | None
     channels: int
     batch: int
+    points: tuple[int, int] | None = None
+    """How many key points there are, and how many numbers each has (``kpt_shape``)."""
+    point_names: tuple[str, ...] = ()
 
 
 def from_json(text: bytes) -> UltralyticsConfig | None:
@@ -51,7 +55,7 @@ def from_metadata(props: Mapping[str, str]) -> UltralyticsConfig | None:
     if props.get("task") not in TASKS or "names" not in props:
         return None
     values: dict[str, Any] = {"task": props["task"]}
-    for key in ("names", "imgsz", "batch", "channels", "args", "dynamic"):
+    for key in ("names", "imgsz", "batch", "channels", "args", "dynamic", "kpt_shape", "kpt_names"):
         if key in props:
             values[key] = _literal(props[key])
     return _config(values)
@@ -87,7 +91,24 @@ def _config(value: dict[str, Any]) -> UltralyticsConfig | None:
         size=_size(value.get("imgsz")),
         channels=value["channels"] if value.get("channels") in (1, 3) else 3,
         batch=batch if _is_whole(batch) and 0 < batch < 1 << 16 and not dynamic else -1,
+        points=_points(value.get("kpt_shape")),
+        point_names=_point_names(value.get("kpt_names")),
     )
+
+
+def _points(value: Any) -> tuple[int, int] | None:
+    if isinstance(value, list | tuple) and len(value) == 2 and all(_is_whole(number) for number in value):
+        count, numbers = value
+        return (count, numbers) if 0 < count <= 1000 and numbers in (2, 3) else None
+    return None
+
+
+def _point_names(value: Any) -> tuple[str, ...]:
+    """Those of the first class: ``{0: ["nose", …]}``; empty where they are not given so."""
+    names = next(iter(value.values()), None) if isinstance(value, dict) else value
+    if not isinstance(names, list | tuple) or len(names) > 1000 or not all(isinstance(name, str) for name in names):
+        return ()
+    return tuple(names) if len(set(names)) == len(names) else ()
 
 
 def _is_whole(value: Any) -> bool:
@@ -118,8 +139,8 @@ def _size(value: Any) -> tuple[int, int] | None:
 def with_config(spec: ModelSpec, config: UltralyticsConfig, where: str) -> ModelSpec:
     """``spec`` with what ``config`` states; ``where`` names its place (``best.onnx: metadata_props``).
 
-    Classifiers, detectors and models of masks are ready to use. Of the other tasks the names and the size are kept and
-    the raw tensors answered.
+    Classifiers, detectors, models of masks and of key points are ready to use. Of the other tasks the names and the
+    size are kept and the raw tensors answered.
     """
     evidence: dict[str, str] = {}
     widths = [t.shape[1] for t in spec.outputs if len(t.shape) == 2 and t.shape[1] > 0]
@@ -136,6 +157,8 @@ def with_config(spec: ModelSpec, config: UltralyticsConfig, where: str) -> Model
         return _with_detector(replace(spec, evidence=spec.evidence | evidence), config, where)
     if config.task == "segment" and _may_segment(spec):
         return _with_masks(replace(spec, evidence=spec.evidence | evidence), config, where)
+    if config.task == "pose" and config.points is not None:
+        return _with_pose(replace(spec, evidence=spec.evidence | evidence), config, config.points[0], where)
     if config.task != "classify":
         evidence["task"] = f"{where} task {config.task} (answered as raw tensors)"
         return replace(spec, evidence=spec.evidence | evidence)
@@ -194,6 +217,39 @@ def _with_masks(spec: ModelSpec, config: UltralyticsConfig, where: str) -> Model
     return replace(
         spec,
         task="image-segmentation",
+        postprocessing=replace(spec.postprocessing, head=head.kind if head is not None else ""),
+        evidence=evidence,
+    )
+
+
+def _with_pose(spec: ModelSpec, config: UltralyticsConfig, count: int, where: str) -> ModelSpec:
+    """Prepared and thresholded as a detector, with key points in its boxes. Seventeen without names are people's."""
+    names, source = config.point_names, f"{where} kpt_names"
+    skeleton: tuple[tuple[str, str], ...] = ()
+    if len(names) != count:
+        of_people = count == len(COCO_POINTS)
+        names = COCO_POINTS if of_people else tuple(f"POINT_{number}" for number in range(count))
+        source = f"{where} kpt_shape ({'the points of people in COCO' if of_people else 'without names'})"
+    if names == COCO_POINTS:
+        skeleton = COCO_SKELETON
+    shapes = {tensor.name: tensor.shape for tensor in spec.outputs}
+    head = recognise_keypoints(shapes, len(spec.labels), count, config.size)
+    free = any(-1 in shape[1:] for shape in shapes.values())
+    if shapes and head is None and not free:
+        evidence = spec.evidence | {"task": f"{where} task pose (its outputs are no points; answered as raw tensors)"}
+        return replace(spec, evidence=evidence)
+    spec = _with_detector(spec, config, where, "pose")
+    evidence = {key: value for key, value in spec.evidence.items() if key != "postprocessing.head"}
+    evidence["keypoints"] = source
+    if skeleton:
+        evidence["skeleton"] = f"{source} (COCO)"
+    if head is not None:
+        evidence["postprocessing.head"] = head.reason
+    return replace(
+        spec,
+        task="keypoint-detection",
+        keypoints=names,
+        skeleton=skeleton,
         postprocessing=replace(spec.postprocessing, head=head.kind if head is not None else ""),
         evidence=evidence,
     )

@@ -50,6 +50,16 @@ class _Piece:
             return self.block.arrays
         return {name: a[self.first : self.last] for name, a in self.block.arrays.items()}
 
+    def keep(self, outputs: Arrays) -> None:
+        """Leave what the model answered in the block, or what the block wants kept of it."""
+        if self.block.reduce is None:
+            self.block.parts[self.first] = outputs
+            return
+        try:
+            self.block.parts[self.first] = self.block.reduce(outputs)
+        except EngineError as error:
+            self.fail(error)
+
     def fail(self, error: EngineError) -> None:
         for row in range(self.first, self.last):
             self.block.row_errors[row] = error
@@ -164,7 +174,7 @@ class Executor:
         offset = 0
         for piece in pieces:
             part = {name: a[offset : offset + piece.rows] for name, a in outputs.items()}
-            piece.block.parts[piece.first] = part if rows == piece.rows else {n: a.copy() for n, a in part.items()}
+            piece.keep(part if rows == piece.rows else {n: a.copy() for n, a in part.items()})
             offset += piece.rows
 
 

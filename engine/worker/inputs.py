@@ -110,9 +110,9 @@ class InputReader:
             context = np.empty(windows.rows, dtype=object)
             context[:] = windows.context
         slots = [work.inputs] * windows.rows
-        work.blocks.append(
-            Block(windows.arrays, windows.rows, slots, windows=True, context=context, source=windows.source)
-        )
+        block = Block(windows.arrays, windows.rows, slots, windows=True, context=context)
+        block.source, block.reduce = windows.source, windows.reduce
+        work.blocks.append(block)
         work.inputs += 1
 
     def _read_json(self, work: Work, data: bytes) -> None:

@@ -31,7 +31,7 @@ class Block:
     or nothing says that it is). ``row_by_row``: one row's error leaves the others their answers. ``parts`` are the
     outputs so far, by first row; ``row_errors`` by row. ``windows``: the rows of one input answer together. ``context``
     (one object a row) goes to postprocessing with the outputs. Where ``source`` is set it makes the rows from one to
-    another, and ``arrays`` only tell their shapes.
+    another, and ``arrays`` only tell their shapes; where ``reduce`` is, it makes of the outputs what is kept of them.
     """
 
     arrays: Arrays
@@ -45,6 +45,7 @@ class Block:
     windows: bool = False
     context: NDArray[Any] | None = None
     source: Callable[[int, int], Arrays] | None = None
+    reduce: Callable[[Arrays], Arrays] | None = None
 
     def key(self) -> tuple[Any, ...]:
         """Blocks with equal keys may run in one call: equal names, dtypes and shapes but for the rows."""
@@ -121,7 +122,10 @@ class RawResult:
 
     @property
     def nbytes(self) -> int:
-        return sum(array.nbytes for piece in self.outputs for array in piece.values())
+        """What it holds in memory, the rows' context included as far as that tells its own size."""
+        arrays = [array for piece in self.outputs for array in piece.values()]
+        noted = {id(note): note for array in arrays if array.dtype.hasobject for note in array.ravel()}
+        return sum(array.nbytes for array in arrays) + sum(getattr(note, "nbytes", 0) for note in noted.values())
 
 
 def _join(pieces: list[Arrays]) -> list[Arrays]:

@@ -18,6 +18,8 @@ _TASKS = {
     "object-detection": ("engine.worker.tasks.object_detection", "ObjectDetection"),
     "image-segmentation": ("engine.worker.tasks.image_segmentation", "ImageSegmentation"),
     "depth-estimation": ("engine.worker.tasks.depth_estimation", "DepthEstimation"),
+    "keypoint-detection": ("engine.worker.tasks.keypoint_detection", "KeypointDetection"),
+    "image-to-image": ("engine.worker.tasks.image_to_image", "ImageToImage"),
     "audio-classification": ("engine.worker.tasks.audio_classification", "AudioClassification"),
     "raw-tensors": ("engine.worker.tasks.raw_tensors", "RawTensors"),
 }

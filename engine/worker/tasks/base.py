@@ -39,13 +39,15 @@ class Windows:
 
     ``context`` is what postprocessing needs to know of each row, empty or one entry a row. Where ``source`` is set the
     rows are made when they are run, by ``source(first, last)``, and ``arrays`` have no rows: they tell names, dtypes
-    and shapes.
+    and shapes. Where ``reduce`` is set it makes of each call's outputs, as they come, what is kept of them (a row for
+    each row); it may raise an EngineError.
     """
 
     arrays: Arrays
     rows: int
     context: Sequence[Any] = ()
     source: Callable[[int, int], Arrays] | None = None
+    reduce: Callable[[Arrays], Arrays] | None = None
 
 
 class Task(Protocol):

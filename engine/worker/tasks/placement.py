@@ -33,6 +33,11 @@ class Placement:
     tensor: tuple[int, int]
     margin: tuple[int, int] = (0, 0)
 
+    def points_to_picture(self, points: Floats) -> Floats:
+        """(N, 2) points, x and y in pixels of the tensor, in pixels of the picture and brought inside it."""
+        doubled = self.to_picture(np.concatenate([points, points], axis=1))
+        return doubled[:, :2]
+
     def to_picture(self, boxes: Floats) -> Floats:
         """(N, 4) boxes, xmin, ymin, xmax, ymax in pixels of the tensor, in pixels of the picture and cut at its edges.
 
