@@ -23,7 +23,7 @@ import main
 from engine.answer_text import as_text_line
 from engine.errors import ModelCorrupt, ServerStartError, UnusableInput
 from engine.model_spec import TrustClass
-from engine.prediction import Prediction, PredictRequest
+from engine.prediction import Prediction, Predictions, PredictRequest
 from engine.serving_types import KeyInfo, ServerPhase, ServerScope, ServerState, ServerUrl
 from tests.fakes import TIMING, FakeEngine, answer_three, spec
 
@@ -173,9 +173,23 @@ def test_ask_takes_a_text_for_itself_where_the_task_takes_texts(tmp_path: Path) 
         ([{"label": "stars", "score": -2.5}], "stars  -2.5"),
         ([0.5, 0.25, 0.125], "numbers [3]"),
         ([[[0.5, 0.25], [0.125, 1.0]]], "numbers [1, 2, 2]"),
+        (
+            [
+                {"label": "circle", "score": 0.981, "mask": b"png", "area": 0.124},
+                {"label": "sky", "score": None, "mask": b"png", "area": 0.0001},
+            ],
+            "circle  98.1%, 12.4% of the picture; sky  <0.1% of the picture",
+        ),
+        (
+            [{"label": "x", "score": None, "mask": b"", "area": 0.5}] * 10,
+            "x  50.0% of the picture; " * 8 + "and 2 more",
+        ),
+        ({"depth": b"png", "predicted_depth": None, "minimum": 0.3, "maximum": 4.2}, "depth 0.3 to 4.2"),
+        ({"depth": b"p", "minimum": 2.0, "maximum": 2.0, "note": "The same."}, "depth 2 to 2  The same."),
+        ({"depth": b"p", "minimum": "x", "maximum": 2.0}, "depth a picture of 1 bytes, minimum x, maximum 2.0"),
     ],
 )
-def test_predict_says_what_each_task_found(predictions: list[Any], line: str) -> None:
+def test_predict_says_what_each_task_found(predictions: Predictions, line: str) -> None:
     found = Prediction("1", "m", "t", {}, predictions=predictions)
     assert as_text_line("two\nlines", found) == f"two lines  {line}"
 

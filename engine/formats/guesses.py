@@ -76,12 +76,7 @@ def _head(spec: ModelSpec, single: TensorSpec) -> Head | None:
 def _class_map(spec: ModelSpec, single: TensorSpec) -> str:
     """Why the only output is a score of each class that is named for each pixel, "" where it may be anything else."""
     picture = picture_of(single)
-    if (
-        picture is None
-        or len(spec.outputs) != 1
-        or spec.outputs[0].dtype not in _FLOATS
-        or "labels" not in spec.evidence
-    ):
+    if picture is None or len(spec.outputs) != 1 or spec.outputs[0].dtype not in _FLOATS:
         return ""
     return map_of_named_classes(spec.outputs[0].name, spec.outputs[0].shape, len(spec.labels), picture.get("size"))
 

@@ -129,16 +129,25 @@ def sampled(values: Floats, down: Axis, across: Axis, *, cubic: bool = False) ->
     share = max(1.0, taps * down.scale if down.scale > 1 else 1.0)
     step = max(1, int(BLOCK_BYTES / (4 * maps * max(1, len(columns)) * (2 + share))))
     for begin in range(0, len(rows), step):
-        under, places = np.unique(rows[begin : begin + step], return_inverse=True)
-        places = places.reshape(-1, taps)
-        wide = _along(values[..., under, :], columns, weights)
-        block = wide[..., places[:, 0], :]
-        block *= row_weights[begin : begin + step, 0, np.newaxis]
-        for tap in range(1, taps):
-            part = wide[..., places[:, tap], :]
-            part *= row_weights[begin : begin + step, tap, np.newaxis]
-            block += part
+        end = begin + step
+        # What float32 cannot hold becomes infinite, which the caller sees.
+        with np.errstate(over="ignore", invalid="ignore"):
+            block = _mixed(values, rows[begin:end], row_weights[begin:end], columns, weights)
         yield begin, block
+
+
+def _mixed(values: Floats, rows: Indices, row_weights: Floats, columns: Indices, weights: Floats) -> Floats:
+    """``values`` (…, height, width) sampled at ``rows`` (places, taps) and ``columns``."""
+    under, places = np.unique(rows, return_inverse=True)
+    places = places.reshape(rows.shape)
+    wide = _along(values[..., under, :], columns, weights)
+    block = wide[..., places[:, 0], :]
+    block *= row_weights[:, 0, np.newaxis]
+    for tap in range(1, rows.shape[1]):
+        part = wide[..., places[:, tap], :]
+        part *= row_weights[:, tap, np.newaxis]
+        block += part
+    return block
 
 
 def _along(values: Floats, columns: Indices, weights: Floats) -> Floats:

@@ -109,8 +109,8 @@ def test_without_its_processor_the_preparation_is_assumed_and_says_why(tmp_path:
     [
         (BERT | {"architectures": ["BertForMaskedLM"]}, "fill-mask", ["input_ids", "attention_mask"]),
         (VIT | {"architectures": ["GroundingDinoForObjectDetection"]}, "object-detection", ["pixel_values"]),
-        (VIT | {"architectures": ["SegformerForSemanticSegmentation"]}, "image-segmentation", ["pixel_values"]),
-        (VIT | {"architectures": ["DPTForDepthEstimation"]}, "depth-estimation", ["pixel_values"]),
+        (VIT | {"architectures": ["OneFormerForUniversalSegmentation"]}, "image-segmentation", ["pixel_values"]),
+        (VIT | {"architectures": ["DepthProForDepthEstimation"]}, "depth-estimation", ["pixel_values"]),
         (VIT | {"architectures": ["ViTModel"]}, "image-feature-extraction", ["pixel_values"]),
         ({"architectures": ["Wav2Vec2ForCTC"], "conv_dim": [4]}, "automatic-speech-recognition", []),
     ],

@@ -108,6 +108,20 @@ def test_values_that_are_not_numbers_are_said(value: float) -> None:
     assert caught.value.code == "model_error"
 
 
+def test_what_lies_outside_the_picture_must_be_numbers_too() -> None:
+    how = Preprocessing(size=(64, 96), resize="letterbox", layout="nchw")
+    numbers = SLOPE[np.newaxis].copy()
+    numbers[0, 0] = np.nan
+    with pytest.raises(EngineError, match="values that are not numbers"):
+        ask(numbers, how=how)
+
+
+def test_numbers_that_the_filter_cannot_hold_are_said() -> None:
+    numbers = np.where(np.arange(96) % 2 * np.ones((1, 64, 1)) > 0, 3.4e38, -3.4e38).astype(np.float32)
+    with pytest.raises(EngineError, match="values that are not numbers"):
+        ask(numbers)
+
+
 @pytest.mark.parametrize("shape", [(1, 7), (1, 3, 64, 96), (1, 64, 96, 2)])
 def test_shapes_without_a_map_are_named(shape: tuple[int, ...]) -> None:
     with pytest.raises(EngineError, match="hold no map of depth: one number for each pixel") as caught:

@@ -140,7 +140,7 @@ def test_without_labels_the_proportions_tell_where_the_classes_are(ask: Ask) -> 
 def test_a_letterbox_is_undone_and_its_grey_shows_nowhere(ask: Ask) -> None:
     scores = np.zeros((1, 3, 64, 96), np.float32)
     scores[0, 0, 8:32], scores[0, 1, 32:56] = 4, 4
-    scores[0, 2, :8] = scores[0, 2, 56:] = 4
+    scores[0, 2, :8] = scores[0, 2, 56:] = 40
     told = found(ask({"y": scores}, pre=LETTERBOX))
     assert list(told) == ["cat", "dog"]
     upper = np.broadcast_to((np.arange(100) < 50)[:, np.newaxis], (100, 200))
@@ -444,6 +444,9 @@ def test_masks_that_no_answer_can_hold_are_said(form: str, monkeypatch: pytest.M
     with pytest.raises(UnusableInput, match=f"as {form}: raise the threshold") as caught:
         entries([Segment("a", None, noise)], form)
     assert caught.value.code == "masks_too_large"
+    if form == "rle":  # before lists of them are made
+        with pytest.raises(UnusableInput, match="as rle"):
+            noise.run_lengths()
 
 
 def test_a_mask_too_large_to_trace_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
