@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
+import numpy as np
+
 from engine.consent import ConsentStore
 from engine.errands import Errands
 from engine.errors import (
@@ -44,7 +46,15 @@ from engine.journal import Journal
 from engine.load_run import PRECISIONS, LoadContext
 from engine.model_host import HostContext
 from engine.model_spec import ModelSpec
-from engine.prediction import Convention, ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
+from engine.prediction import (
+    AudioPreview,
+    Convention,
+    ImagePreview,
+    LoadTicket,
+    Prediction,
+    PredictRequest,
+    TablePreview,
+)
 from engine.protocol import Limits, Message
 from engine.settings import Settings, SettingsStore, data_dir
 from engine.supervisor import child_command, child_environment, share_of_cores
@@ -228,6 +238,9 @@ class Engine:
 
     def preview_table(self, source: bytes | Path, max_rows: int = 1000) -> Future[TablePreview]:
         return _mapped(self._preview("preview_table", source, {"max_rows": max_rows}), _table_preview)
+
+    def preview_audio(self, source: bytes | Path, points: int = 1000) -> Future[AudioPreview]:
+        return _mapped(self._preview("preview_audio", source, {"points": points}), _audio_preview)
 
     # -- golden samples --------------------------------------------------------------------------------------------
     def golden_sample(self, model_id: str) -> Future[GoldenSample | None]:
@@ -548,6 +561,16 @@ def _image_preview(reply: Reply) -> ImagePreview:
         raise UnusableInput("This picture could not be shown.", code="image_invalid")
     source = result["source_size"]
     return ImagePreview(width, height, rgb, (int(source[0]), int(source[1])), str(result.get("note", "")))
+
+
+def _audio_preview(reply: Reply) -> AudioPreview:
+    result, buffers = reply
+    low, high = (np.frombuffer(buffer, "<f4") for buffer in buffers)
+    if len(low) != len(high):
+        raise UnusableInput("This recording could not be shown.")
+    return AudioPreview(
+        float(result["seconds"]), int(result["rate"]), int(result["channels"]), tuple(low.tolist()), tuple(high.tolist())
+    )
 
 
 def _table_preview(reply: Reply) -> TablePreview:

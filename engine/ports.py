@@ -10,7 +10,15 @@ from typing import Any, Protocol
 from engine.events import Event
 from engine.golden import GoldenReport, GoldenSample
 from engine.model_spec import ModelSpec
-from engine.prediction import Convention, ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
+from engine.prediction import (
+    AudioPreview,
+    Convention,
+    ImagePreview,
+    LoadTicket,
+    Prediction,
+    PredictRequest,
+    TablePreview,
+)
 
 
 class EnginePort(Protocol):
@@ -98,6 +106,9 @@ class EnginePort(Protocol):
 
     def preview_table(self, source: bytes | Path, max_rows: int = 1000) -> Future[TablePreview]:
         """The head of a CSV table, parsed in the inspector."""
+
+    def preview_audio(self, source: bytes | Path, points: int = 1000) -> Future[AudioPreview]:
+        """The outline of a recording in at most ``points`` parts, decoded in the inspector."""
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call ``listener`` for every event; the result ends that."""

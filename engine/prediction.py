@@ -148,3 +148,15 @@ class TablePreview:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     total_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPreview:
+    """The outline of a recording: ``low`` and ``high`` (-1 to 1, all channels together) of equal parts of its
+    ``seconds``; ``rate`` in samples a second, ``channels`` how many there are."""
+
+    seconds: float
+    rate: int
+    channels: int
+    low: tuple[float, ...]
+    high: tuple[float, ...]

@@ -62,7 +62,7 @@ def figures(width: int, height: int, random: Random, *, held_out: bool, most: in
 
 def _figure(size: tuple[int, int], random: Random) -> tuple[NDArray[np.float64], float]:
     """(7, 2) points somewhere in the picture, and the radius of the head."""
-    tall = random.uniform(0.4, 0.85) * min(size)
+    tall = random.uniform(0.5, 0.9) * min(size)
     radius = 0.11 * tall
     lean = random.uniform(-0.12, 0.12)
     hip = np.array([random.uniform(0.15, 0.85) * size[0], random.uniform(0.45, 0.7) * size[1]])

@@ -33,8 +33,8 @@ from torch.nn import functional
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "shapes-keypoints"
 SEED = 61
-PICTURES = 4000
-STEPS = 2200
+PICTURES = 6000
+STEPS = 2600
 SIZES = ((0, 84), (64, 1000), (1000, 1001))
 """Which figures a stride learns, by their longer side in pixels of the input: none the coarsest, to which a hand is
 nothing."""
@@ -83,7 +83,7 @@ class PoseNet(nn.Module):
 def drawn(random: Random) -> tuple[np.ndarray, ...]:
     """One training picture, (3, SIDE, SIDE) bytes, and of each cell: distances to its box's edges, whether it has one,
     its points, and which can be seen."""
-    short = int(random.uniform(0.55, 1.0) * SIDE)
+    short = int(random.uniform(0.45, 1.0) * SIDE)
     width, height = (SIDE, short) if random.random() < 0.5 else (short, SIDE)
     made = figures(width, height, random, held_out=False)
     while not len(made.boxes):

@@ -18,7 +18,7 @@ from engine.errors import EngineError, LoadCancelled, LoadFailed, ModelNotFound,
 from engine.events import Event, EventBus, LoadProgress, LoadStage, ModelState, ModelStateChanged, Snapshot
 from engine.golden import GoldenReport, GoldenSample, golden_entry
 from engine.model_spec import ASSUMED, SIDECAR, ModelSpec, TensorSpec, TrustClass
-from engine.prediction import Convention, ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
+from engine.prediction import AudioPreview, Convention, ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
 from engine.serving_types import (
     KeyInfo,
     RequestRecord,
@@ -335,6 +335,12 @@ class FakeEngine:
         future: Future[TablePreview] = Future()
         rows = (("14.23", "1.71", "3.92"), ("13.2", "1.78", "1.05"))
         future.set_result(TablePreview(("alcohol", "malic_acid", "hue"), rows, len(rows)))
+        return future
+
+    def preview_audio(self, source: bytes | Path, points: int = 1000) -> Future[AudioPreview]:
+        future: Future[AudioPreview] = Future()
+        high = tuple(abs((i % 20) - 10) / 10 for i in range(200))
+        future.set_result(AudioPreview(2.5, 16_000, 1, tuple(-value for value in high), high))
         return future
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:

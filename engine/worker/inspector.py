@@ -27,12 +27,14 @@ from engine.formats.disk import NotRegular, open_regular, reason
 from engine.formats.sidecar import parse_sidecar
 from engine.protocol import Buffer, Message, ProtocolError
 from engine.sidecar_file import FOLDER_NAME
+from engine.worker.audio import outline
 from engine.worker.images import decode_image
 from engine.worker.limits import inspector_limits
 
 MAX_INPUT_BYTES = 256 << 20
 MAX_PREVIEW_SIDE = 8192
 MAX_PREVIEW_ROWS = 100_000
+MAX_PREVIEW_POINTS = 10_000
 
 Answer = tuple[dict[str, Any], list[Buffer]]
 
@@ -55,6 +57,7 @@ class Inspector:
             "check_sidecar": _check_sidecar,
             "preview_image": _preview_image,
             "preview_table": _preview_table,
+            "preview_audio": _preview_audio,
         }
 
     def run(self) -> int:
@@ -132,6 +135,12 @@ def _preview_table(arguments: dict[str, Any], buffers: list[Buffer]) -> Answer:
     table = parse_csv(_input(arguments, buffers))
     rows = [list(row) for row in table.rows[:max_rows]]
     return {"columns": list(table.columns), "rows": rows, "total_rows": len(table.rows)}, []
+
+
+def _preview_audio(arguments: dict[str, Any], buffers: list[Buffer]) -> Answer:
+    found = outline(_input(arguments, buffers), _whole(arguments, "points", MAX_PREVIEW_POINTS))
+    result = {"seconds": found.seconds, "rate": found.rate, "channels": found.channels}
+    return result, [found.low.astype("<f4").tobytes(), found.high.astype("<f4").tobytes()]
 
 
 def _path(arguments: dict[str, Any]) -> Path:

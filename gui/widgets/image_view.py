@@ -1,15 +1,18 @@
-"""The picture that was asked about, from raw pixels the inspector decoded: fit, zoom at the pointer, drag to pan."""
+"""The picture that was asked about, from raw pixels the inspector decoded: fit, zoom at the pointer, drag to pan.
+
+Over it lies what was found; beside it, behind a divider that moves, a second picture that was made of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from PySide6.QtCore import QPointF, QRectF, Qt, Signal
+from PySide6.QtCore import QEvent, QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import (
     QColor,
     QFontMetricsF,
     QImage,
+    QKeyEvent,
     QMouseEvent,
     QPainter,
     QPainterPath,
@@ -23,12 +26,14 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from engine.prediction import ImagePreview
 from gui import theme
-from gui.words import percent_words
+from gui.widgets.overlays import Frame, Overlay
 
 MARGIN = 12
 MAX_ZOOM = 32.0
-MOST_BOXES = 300
-_LONGEST_LABEL = 160
+STEP = 0.02
+"""How far an arrow key moves the divider, as a share of the picture."""
+_GRIP = 14.0
+_CLICK = 3.0
 
 
 def image_of(preview: ImagePreview) -> QImage:
@@ -40,10 +45,21 @@ def image_of(preview: ImagePreview) -> QImage:
     ).copy()  # without the copy the QImage would point into the bytes object
 
 
+@dataclass(slots=True)
+class Second:
+    """A picture to compare with, of whatever size: it fills the same place. The names stand in its corners."""
+
+    pixmap: QPixmap
+    first_name: str
+    name: str
+
+
 class ImageView(QWidget):
-    """``zoomed`` tells the scale in screen pixels per picture pixel."""
+    """``zoomed`` tells the scale in screen pixels per picture pixel; ``picked`` the entry of the overlay that was
+    clicked, -1 for none."""
 
     zoomed = Signal(float)
+    picked = Signal(int)
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,8 +69,14 @@ class ImageView(QWidget):
         self._centre = QPointF(0.5, 0.5)
         self._grip: QPointF | None = None
         self._message = ""
-        self.boxes: list[dict[str, Any]] = []
-        """What was found, as the task object-detection answers it: label, score, box in pixels of the original."""
+        self._pressed_at: QPointF | None = None
+        self._pointer: QPointF | None = None
+        self._moves_divider = False
+        self.overlay: Overlay | None = None
+        self.second: Second | None = None
+        self.divider = 0.5
+        """Where the second picture begins, as a share of the picture's width."""
+        self.setMouseTracking(True)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(200, 160)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
@@ -72,10 +94,26 @@ class ImageView(QWidget):
         self.setAccessibleName(f"Picture {name}")
         self.fit()
 
-    def show_boxes(self, found: Sequence[dict[str, Any]]) -> None:
-        """Draw what was found over the picture, each label in the colour of its class. Best first, at most 300."""
-        self.boxes = list(found[:MOST_BOXES])
+    def show_overlay(self, overlay: Overlay | None) -> None:
+        """Draw ``overlay`` over the picture from now on, None for nothing."""
+        self.overlay = overlay
         self.update()
+
+    def show_second(self, image: QImage | None, first_name: str = "", name: str = "") -> None:
+        """Compare with ``image``; None for the picture alone."""
+        self.second = None if image is None else Second(QPixmap.fromImage(image), first_name, name)
+        self.setAccessibleDescription(f"{first_name} left, {name} right; arrow keys move the divider" if image else "")
+        self.update()
+
+    def frame_of(self) -> Frame:
+        """Where the picture lies now."""
+        target = self._target()
+        return Frame(target, target.width() / self._source_width)
+
+    def place_of(self, at: QPointF) -> tuple[float, float]:
+        """A point of the screen in pixels of the original."""
+        frame = self.frame_of()
+        return (at.x() - frame.target.x()) / frame.scale, (at.y() - frame.target.y()) / frame.scale
 
     def show_message(self, text: str) -> None:
         """No picture, one grey sentence instead."""
@@ -135,17 +173,60 @@ class ImageView(QWidget):
         self.fit()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        self._grip = event.position()
+        self._grip = self._pressed_at = event.position()
+        self._moves_divider = self.second is not None and abs(event.position().x() - self._divider_x()) <= _GRIP
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        if self._grip is not None and self._pixmap is not None:
+        self._pointer = event.position()
+        if self._pixmap is None:
+            return
+        near = self.second is not None and abs(event.position().x() - self._divider_x()) <= _GRIP
+        self.setCursor(Qt.CursorShape.SplitHCursor if near or self._moves_divider else Qt.CursorShape.ArrowCursor)
+        if self._grip is not None and self._moves_divider:
+            target = self._target()
+            self._set_divider((event.position().x() - target.x()) / target.width())
+        elif self._grip is not None:
             moved = event.position() - self._grip
             self._grip = event.position()
             self._pan(moved.x(), moved.y())
             self._changed()
+        elif self.overlay is not None:
+            self.update()
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        self._grip = None
+        pressed, self._grip, self._pressed_at = self._pressed_at, None, None
+        moved, self._moves_divider = self._moves_divider, False
+        still = pressed is not None and (event.position() - pressed).manhattanLength() <= _CLICK
+        if still and not moved and self.overlay is not None and self._pixmap is not None:
+            at = self.overlay.entry_at(*self.place_of(event.position()))
+            self.picked.emit(-1 if at is None else at)
+
+    def leaveEvent(self, event: QEvent) -> None:
+        self._pointer = None
+        self.update()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        steps = {Qt.Key.Key_Left: -STEP, Qt.Key.Key_Right: STEP}
+        zooms = {Qt.Key.Key_Plus: 1.2, Qt.Key.Key_Equal: 1.2, Qt.Key.Key_Minus: 1 / 1.2}
+        key = Qt.Key(event.key())
+        if self.second is not None and key in steps:
+            self._set_divider(self.divider + steps[key])
+        elif key in zooms:
+            self.zoom_by(zooms[key])
+        elif key == Qt.Key.Key_0:
+            self.fit()
+        else:
+            super().keyPressEvent(event)
+
+    def _set_divider(self, share: float) -> None:
+        self.divider = min(1.0, max(0.0, share))
+        self.update()
+
+    def _divider_x(self) -> float:
+        if self._pixmap is None:
+            return 0.0
+        target = self._target()
+        return target.x() + self.divider * target.width()
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
@@ -163,39 +244,66 @@ class ImageView(QWidget):
             smooth = target.width() < 4 * self._pixmap.width()
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, smooth)
             painter.drawPixmap(target, self._pixmap, QRectF(self._pixmap.rect()))
-            self._paint_boxes(painter, target)
+            if self.second is not None:
+                self._paint_second(painter, clip, target)
+            if self.overlay is not None:
+                self.overlay.paint(painter, Frame(target, self.scale))
+                self._paint_words(painter)
         elif self._message:
             painter.setPen(theme.color("text3"))
             painter.setFont(theme.font("body"))
             painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self._message)
         painter.end()
 
-    def _paint_boxes(self, painter: QPainter, target: QRectF) -> None:
-        scale = self.scale
-        labels = list(dict.fromkeys(str(found["label"]) for found in self.boxes))
-        colours = {name: QColor(theme.OVERLAY[n % len(theme.OVERLAY)]) for n, name in enumerate(labels)}
+    def _paint_second(self, painter: QPainter, clip: QPainterPath, target: QRectF) -> None:
+        assert self.second is not None
+        x = self._divider_x()
+        painter.save()
+        painter.setClipRect(QRectF(x, target.y(), target.right() - x, target.height()), Qt.ClipOperation.IntersectClip)
+        # The one behind may have more pixels than the picture: it is what a person came to look at.
+        painter.setRenderHint(
+            QPainter.RenderHint.SmoothPixmapTransform, target.width() < 4 * self.second.pixmap.width()
+        )
+        painter.drawPixmap(target, self.second.pixmap, QRectF(self.second.pixmap.rect()))
+        painter.restore()
+        room = clip.boundingRect()
+        for width, colour in ((4.0, QColor(theme.OVERLAY_TEXT)), (2.0, QColor("#FFFFFF"))):
+            painter.setPen(QPen(colour, width))
+            painter.drawLine(QPointF(x, room.top()), QPointF(x, room.bottom()))
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor("#FFFFFF"))
+        middle = QPointF(x, room.center().y())
+        painter.drawEllipse(middle, _GRIP, _GRIP)
+        painter.setPen(QPen(QColor(theme.OVERLAY_TEXT), 1.75))
+        for side in (-1, 1):
+            tip = middle + QPointF(side * 7, 0)
+            painter.drawLine(tip, tip + QPointF(-side * 4, -4))
+            painter.drawLine(tip, tip + QPointF(-side * 4, 4))
+        self._paint_name(painter, self.second.first_name, room.left() + 12, room.top() + 12, right=False)
+        self._paint_name(painter, self.second.name, room.right() - 12, room.top() + 12, right=True)
+
+    def _paint_words(self, painter: QPainter) -> None:
+        """What lies under the pointer, beside it."""
+        assert self.overlay is not None
+        if self._pointer is None or self._grip is not None or not self._target().contains(self._pointer):
+            return
+        words = self.overlay.words_at(*self.place_of(self._pointer))
+        if words:
+            at = self._pointer + QPointF(14, 10)
+            flipped = at.x() > self.width() - 140
+            self._paint_name(painter, words, at.x() - (28 if flipped else 0), at.y(), right=flipped)
+
+    def _paint_name(self, painter: QPainter, name: str, x: float, y: float, *, right: bool) -> None:
+        if not name:
+            return
         painter.setFont(theme.font("small", semibold=True))
         metrics = QFontMetricsF(painter.font())
-        for found in reversed(self.boxes):  # the best on top
-            label, box = str(found["label"]), found["box"]
-            colour = colours[label]
-            left, top = target.x() + box["xmin"] * scale, target.y() + box["ymin"] * scale
-            rect = QRectF(left, top, (box["xmax"] - box["xmin"]) * scale, (box["ymax"] - box["ymin"]) * scale)
-            painter.setBrush(Qt.BrushStyle.NoBrush)
-            # A dark line outside the coloured one: it shows on any photograph.
-            for width, line in ((4.0, QColor(theme.OVERLAY_TEXT)), (2.0, colour)):
-                painter.setPen(QPen(line, width))
-                painter.drawRect(rect)
-            text = metrics.elidedText(
-                f"{label}  {percent_words(float(found['score']))}", Qt.TextElideMode.ElideMiddle, _LONGEST_LABEL
-            )
-            tag = QRectF(
-                left - 1, top - metrics.height() - 3, metrics.horizontalAdvance(text) + 10, metrics.height() + 2
-            )
-            if tag.top() < target.top():
-                tag.moveTop(top + 1)
-            painter.setPen(Qt.PenStyle.NoPen)
-            painter.setBrush(colour)
-            painter.drawRoundedRect(tag, 3, 3)
-            painter.setPen(QColor(theme.OVERLAY_TEXT))
-            painter.drawText(tag, Qt.AlignmentFlag.AlignCenter, text)
+        text = metrics.elidedText(name, Qt.TextElideMode.ElideMiddle, 200)
+        tag = QRectF(x, y, metrics.horizontalAdvance(text) + 16, metrics.height() + 8)
+        if right:
+            tag.moveRight(x)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor(theme.OVERLAY_TEXT))
+        painter.drawRoundedRect(tag, 4, 4)
+        painter.setPen(QColor("#FFFFFF"))
+        painter.drawText(tag, Qt.AlignmentFlag.AlignCenter, text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from PySide6.QtCore import QRectF, QSize, Qt
@@ -15,6 +15,11 @@ from gui.widgets.basics import Card, ElidedLabel, label, plain_tooltip, set_tone
 from gui.words import percent_words
 
 MIN_BAR_PX = 4
+
+
+def number_words(score: float) -> str:
+    """A score that is no share of anything."""
+    return f"{score:.4g}"
 
 
 def paint_bar(painter: QPainter, rect: QRectF, score: float, role: str) -> None:
@@ -58,12 +63,13 @@ class _Rest(QWidget):
         super().__init__()
         self._rows: list[tuple[str, float]] = []
         self._role = "accent"
+        self.in_words: Callable[[float], str] = percent_words
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def set_rows(self, rows: list[tuple[str, float]], role: str) -> None:
         self._rows, self._role = rows, role
         self.setFixedHeight(self._row_height() * len(rows))
-        words = [f"{name} {percent_words(score)}" for name, score in rows]
+        words = [f"{name} {self.in_words(score)}" for name, score in rows]
         self.setAccessibleName("Other answers")
         self.setAccessibleDescription("; ".join(words))
         self.setToolTip(plain_tooltip("\n".join(words)))
@@ -82,7 +88,7 @@ class _Rest(QWidget):
         height = self._row_height()
         for i, (name, score) in enumerate(self._rows):
             top = i * height
-            number = percent_words(score)
+            number = self.in_words(score)
             number_width = metrics.horizontalAdvance(number)
             text_rect = QRectF(0, top, self.width() - number_width - 12, metrics.height() + 2)
             painter.setPen(theme.color("text"))
@@ -136,16 +142,17 @@ class ResultBars(QWidget):
     def is_doubtful(self) -> bool:
         return bool(self.answers) and self.answers[0][1] < self.doubtful_below
 
-    def show_answers(self, predictions: Sequence[dict[str, Any]]) -> None:
-        """``[{"label", "score"}…]``, best first, scores 0..1."""
+    def show_answers(self, predictions: Sequence[dict[str, Any]], *, as_numbers: bool = False) -> None:
+        """``[{"label", "score"}…]``, best first, scores 0..1; ``as_numbers`` where they are whatever the model gives."""
         self.answers = [(str(p["label"]), float(p["score"])) for p in predictions]
         name, score = self.answers[0]
-        doubtful = self.is_doubtful
+        self._rest.in_words = score_words = number_words if as_numbers else percent_words
+        doubtful = self.is_doubtful and not as_numbers
         self.best_label.setText(name)
-        self.best_score.setText(percent_words(score))
+        self.best_score.setText(score_words(score))
         set_tone(self.best_score, "warn" if doubtful else "accent")
         self._bar.set_score(score, "warn_line" if doubtful else "accent")
-        self._bar.setAccessibleName(f"{name} {percent_words(score)}")
+        self._bar.setAccessibleName(f"{name} {score_words(score)}")
         self._rest.set_rows(self.answers[1:], "ctl" if doubtful else "accent")
         self.close_call.setVisible(doubtful)
         if len(self.answers) > 1 and self.answers[1][1] > score / 2:

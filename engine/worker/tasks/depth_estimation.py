@@ -30,7 +30,7 @@ from engine.worker.tasks.class_maps import not_numbers
 from engine.worker.tasks.interpolation import Axis, Floats, axes, sampled
 from engine.worker.tasks.placed_pictures import PlacedPictures
 from engine.worker.tasks.placement import Placement
-from engine.worker.tasks.viridis import VIRIDIS
+from engine.viridis import VIRIDIS
 
 MOST_NUMBERS = 4_000_000
 FORMS = ("grey", "grey16", "viridis")

@@ -16,7 +16,7 @@ from engine.model_spec import Preprocessing, TensorSpec
 from engine.worker.tasks import create_task
 from engine.worker.tasks.base import CONTEXT, Task
 from engine.worker.tasks.placement import Placement, place
-from engine.worker.tasks.viridis import VIRIDIS
+from engine.viridis import VIRIDIS
 from tests.engine.worker.process import make_spec
 
 pytestmark = pytest.mark.real
