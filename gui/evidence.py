@@ -169,7 +169,7 @@ def _kind(spec: ModelSpec, key: str, value: Any, source: str) -> Evidence:
         return Evidence.UNUSED  # whoever says so: nothing is subtracted
     if not value and assumed and not (key == "labels" and "classification" in spec.task):
         return Evidence.UNUSED
-    if key == "version" and assumed:
+    if key in ("version", "preprocessing.multiple") and assumed:
         return Evidence.UNUSED
     if source.startswith(SIDECAR):
         return Evidence.CHANGED

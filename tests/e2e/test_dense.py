@@ -91,6 +91,19 @@ def test_masks_in_other_forms_ask_the_model_nothing(colours: Path, tmp_path: Pat
         assert inferences(engine) == before == 1
 
 
+def test_another_threshold_asks_the_model_nothing(brightness: Path, tmp_path: Path) -> None:
+    (brightness / "deskside.toml").write_text('task = "image-segmentation"\nlabels = ["bright"]\n')
+    with running_engine(tmp_path) as (engine, _):
+        engine.load(describe_model(brightness).with_id("m")).future.result(PATIENCE_S)
+        answer = engine.predict(PredictRequest("m", picture(), "image/png")).result(PATIENCE_S)
+        assert answer.predictions == []
+        # Each pixel is a third as bright as its colour, 100 to 200 of 255; 153 lies 3.6 columns right of the middle.
+        for threshold, share in ((0.1, 1.0), (0.2, 56.4 / 120), (0.3, 0.0)):
+            found = engine.refine(answer.id, {"threshold": threshold}).result(PATIENCE_S).predictions
+            assert sum(entry["area"] for entry in found) == pytest.approx(share, abs=0.02)
+        assert inferences(engine) == 1
+
+
 def test_depth_in_other_forms_asks_the_model_nothing(brightness: Path, tmp_path: Path) -> None:
     with running_engine(tmp_path) as (engine, _):
         engine.load(describe_model(brightness).with_id("m")).future.result(PATIENCE_S)

@@ -53,6 +53,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ("[preprocessing]\nsize = 32", "preprocessing.size: expected two whole numbers"),
         ("[preprocessing]\nsize = [true, 2]", "preprocessing.size"),
         ("[preprocessing]\nsize = [0, 2]", "preprocessing.size"),
+        ("[preprocessing]\nmultiple = 0", "preprocessing.multiple: expected a whole number of pixels from 1"),
+        ("[preprocessing]\nmultiple = true", "preprocessing.multiple: expected a whole number of pixels from 1"),
         ('[preprocessing]\nscaling = "bright"', 'preprocessing.scaling: expected a range such as "0..1"'),
         ('[preprocessing]\nscaling = "1..0"', "preprocessing.scaling"),
         ('[preprocessing]\nresample = "cubic"', 'preprocessing.resample: expected one of "bilinear", "bicubic"'),
