@@ -569,7 +569,11 @@ def _audio_preview(reply: Reply) -> AudioPreview:
     if len(low) != len(high):
         raise UnusableInput("This recording could not be shown.")
     return AudioPreview(
-        float(result["seconds"]), int(result["rate"]), int(result["channels"]), tuple(low.tolist()), tuple(high.tolist())
+        float(result["seconds"]),
+        int(result["rate"]),
+        int(result["channels"]),
+        tuple(low.tolist()),
+        tuple(high.tolist()),
     )
 
 

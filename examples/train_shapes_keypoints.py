@@ -69,7 +69,7 @@ class PoseNet(nn.Module):
         levels = zip(self.heads, self.trunk(pictures), strict=True)
         rows = torch.cat([head(self.tower(x)).flatten(2) for head, x in levels], dim=2).transpose(1, 2)
         distances = functional.softplus(rows[..., :4]) * self.strides
-        points = rows[..., 5:].reshape(len(rows), -1, len(POINTS), 3)
+        points = rows[..., 5:].unflatten(2, (len(POINTS), 3))
         places = points[..., :2] * 2.0 * self.strides[:, :, None] + self.cells[:, None]
         return distances, rows[..., 4:5], places, points[..., 2]
 

@@ -23,6 +23,9 @@ IMAGE_SUFFIXES = frozenset(
 )
 TABLE_SUFFIXES = frozenset({".csv"})
 TENSOR_SUFFIXES = frozenset({".npy", ".npz"})
+TEXT_SUFFIXES = frozenset({".txt", ".md"})
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg"})
+INPUT_SUFFIXES = IMAGE_SUFFIXES | TABLE_SUFFIXES | TEXT_SUFFIXES | AUDIO_SUFFIXES | TENSOR_SUFFIXES
 MODEL_SUFFIXES = frozenset(
     {".keras", ".pt", ".pth", ".pt2", ".ts", ".torchscript", ".h5", ".hdf5", ".onnx", ".tflite", ".safetensors", ".pb"}
 )
@@ -34,6 +37,10 @@ INSPECT_WAIT_S = 60.0
 
 _CONTENT_TYPES = {
     "table": "text/csv",
+    "text": "text/plain",
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+    ".ogg": "audio/ogg",
     ".npy": "application/x-npy",
     ".npz": "application/x-npz",
 }
@@ -41,7 +48,7 @@ _CONTENT_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One thing to run: a file, or bytes that were pasted. ``kind`` is image, table or tensor."""
+    """One thing to run: a file, or bytes that were pasted. ``kind`` is image, table, text, audio or tensor."""
 
     name: str
     kind: str
@@ -60,12 +67,15 @@ class Intake:
 
 
 def kind_of_name(name: str) -> str:
-    """``model``, ``image``, ``table``, ``tensor``, ``folder?`` (no suffix) or ``other``: by the name alone."""
+    """``model``, ``image``, ``table``, ``text``, ``audio``, ``tensor``, ``folder?`` (no suffix) or ``other``: by the
+    name alone."""
     suffix = os.path.splitext(name.rstrip("/\\"))[1].lower()
     for kind, suffixes in (
         ("model", MODEL_SUFFIXES),
         ("image", IMAGE_SUFFIXES),
         ("table", TABLE_SUFFIXES),
+        ("text", TEXT_SUFFIXES),
+        ("audio", AUDIO_SUFFIXES),
         ("tensor", TENSOR_SUFFIXES),
     ):
         if suffix in suffixes:
@@ -128,7 +138,7 @@ def read_input(item: InputFile) -> bytes:
 def input_file(path: Path) -> InputFile | None:
     """``path`` as something to run, by its name; None for what is no input."""
     kind = kind_of_name(path.name)
-    if kind not in ("image", "table", "tensor"):
+    if kind not in ("image", "table", "text", "audio", "tensor"):
         return None
     content_type = _CONTENT_TYPES.get(kind) or _CONTENT_TYPES.get(path.suffix.lower())
     return InputFile(path.name, kind, path, content_type=content_type)
@@ -141,7 +151,12 @@ def _take_file(path: Path, result: Intake) -> None:
     elif kind_of_name(path.name) == "model":
         result.models.append(path)
     else:
-        result.refused.append((path.name, _problem("file_kind", f"{path.name} is not a picture, a table or a model.")))
+        result.refused.append(
+            (
+                path.name,
+                _problem("file_kind", f"{path.name} is not a picture, a table, a text, a recording or a model."),
+            )
+        )
 
 
 def _take_folder(folder: Path, engine: EnginePort, still_wanted: Callable[[], bool], result: Intake) -> None:
@@ -161,7 +176,7 @@ def _take_folder(folder: Path, engine: EnginePort, still_wanted: Callable[[], bo
     if error is None:
         result.models.append(folder)
     else:
-        message = f"{folder.name} holds no model and no pictures or tables."
+        message = f"{folder.name} holds no model and no pictures, tables, texts or recordings."
         result.refused.append((folder.name, _problem("file_kind", message, f"{error.code}: {error.message}")))
 
 
@@ -179,7 +194,9 @@ def _walk(folder: Path, result: Intake) -> bool:
                 result.inputs.append(item)
                 found = True
             else:
-                others.append((name, _problem("file_kind", f"{name} is not a picture or a table.")))
+                others.append(
+                    (name, _problem("file_kind", f"{name} is not a picture, a table, a text or a recording."))
+                )
             if len(result.inputs) + len(others) > 2 * MAX_FILES:
                 message = f"{folder.name} holds more than {2 * MAX_FILES} files; the rest was not looked at."
                 others.append((f"{folder.name}, the rest", _problem("file_kind", message)))

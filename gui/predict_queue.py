@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
@@ -58,6 +59,7 @@ class PredictQueue(QObject):
         self._tell_all.timeout.connect(self.changed)
         self.items: list[Item] = []
         self.model = ""
+        self._params: dict[str, Any] = {}
 
     @property
     def counts(self) -> dict[ItemState, int]:
@@ -88,9 +90,10 @@ class PredictQueue(QObject):
             self._tell(item)
             self._next()
 
-    def set_model(self, model: str) -> None:
-        """The model that answers from now on; "" holds the queue."""
+    def set_model(self, model: str, params: Mapping[str, Any] | None = None) -> None:
+        """The model that answers from now on ("" holds the queue), and what every request asks for beside its input."""
         self.model = model
+        self._params = dict(params or {})
         self._next()
 
     def clear(self) -> None:
@@ -117,12 +120,12 @@ class PredictQueue(QObject):
         self._tell(item)
 
     def _request(self, item: Item) -> Callable[[EnginePort], Future[Prediction]]:
-        source, model, lane = item.source, item.model, item.lane
+        source, model, lane, params = item.source, item.model, item.lane, self._params
 
         def call(engine: EnginePort) -> Future[Prediction]:
             data = read_input(source)  # on a task thread: a slow disk holds up nothing else
             return engine.predict(
-                PredictRequest(model, data, source.content_type, lane=lane, client="you", timeout_s=TIMEOUT_S)
+                PredictRequest(model, data, source.content_type, params, lane=lane, client="you", timeout_s=TIMEOUT_S)
             )
 
         return call

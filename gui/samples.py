@@ -23,6 +23,13 @@ _FRAMEWORKS = {
 _DOES = {
     "image-classification": "names what is in a picture",
     "object-detection": "finds things in a picture",
+    "image-segmentation": "tells which pixels are what",
+    "keypoint-detection": "finds joints of figures",
+    "depth-estimation": "tells near from far",
+    "image-to-image": "makes a new picture",
+    "text-classification": "reads a text",
+    "token-classification": "finds names in a text",
+    "audio-classification": "listens to a recording",
     "tabular-classification": "reads a CSV table",
     "tabular-regression": "reads a CSV table",
 }

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from gui import build_window  # noqa: E402
 from gui.actions import PREDICT, SERVER  # noqa: E402
 from gui.main_window import MainWindow  # noqa: E402
 from gui.model_loader import LoadOrder  # noqa: E402
+from gui.views.things import ThingsView  # noqa: E402
 from tests.fakes import FakeEngine, FakeServer, spec  # noqa: E402
 
 EXAMPLES = tuple(ROOT / "examples" / name for name in ("digits-keras", "digits-torch", "wine"))
@@ -311,6 +312,48 @@ def table(stage: Stage) -> None:
     stage.shoot("table")
 
 
+def views(stage: Stage) -> None:
+    """The other bundled models' answers: things, masks, joints, depth and a new picture."""
+    from gui.widgets.overlays import Things, Tint
+
+    window, work = stage.window, stage.window.predict_page.work
+
+    def ask(model: str, sample: str) -> None:
+        window.predict_page.clear()
+        stage.load(model)
+        window.predict_page.take_paths([ROOT / "examples" / model / "samples" / sample])
+        stage.until(lambda: bool(window.queue.items) and window.queue.items[-1].prediction is not None)
+        stage.until(lambda: work.image_view.has_picture)
+
+    ask("shapes-detector", "crowd.png")
+    stage.until(lambda: isinstance(work.image_view.overlay, Things))
+    found = work.dock.view
+    assert isinstance(found, ThingsView)
+    found.table.selectRow(0)
+    stage.shoot("detection")
+    ask("shapes-segmenter", "wide.png")
+    stage.until(lambda: isinstance(work.image_view.overlay, Tint))
+    stage.shoot("segmentation")
+    ask("shapes-depth", "wide.png")
+    stage.until(lambda: work.image_view.second is not None)
+    stage.shoot("depth")
+    ask("photo-2x", "flower.png")
+    stage.until(lambda: work.image_view.second is not None)
+    stage.shoot("image-to-image")
+    window.predict_page.clear()
+    window.predict_page.take_paths([ROOT / "examples" / "shapes-depth" / "golden" / "input.npy"])
+    stage.until(lambda: bool(window.queue.items) and window.queue.items[-1].state.name in ("DONE", "FAILED"))
+    stage.load("shapes-depth")
+    window.queue.run_again(window.queue.items[-1])
+    stage.until(lambda: window.queue.items[-1].prediction is not None)
+    stage.until(lambda: work.views.tensor.slice.image is not None)
+    stage.shoot("tensors")
+    ask("shapes-keypoints", "two.png")
+    stage.until(lambda: isinstance(work.image_view.overlay, Things))
+    stage.shoot("keypoints")
+    window.predict_page.clear()
+
+
 def server(stage: Stage) -> None:
     window = stage.window
     window.show_page(SERVER)
@@ -383,13 +426,18 @@ def _shrink(path: Path) -> None:
     rgb.save(path, optimize=True)
 
 
-def shoot_all(make_engine: Callable[[], Any], folder: Path, themes: tuple[str, ...]) -> None:
+SCENES = (empty, ready, result, card, consent, progress, failure, table, server, views)
+
+
+def shoot_all(
+    make_engine: Callable[[], Any], folder: Path, themes: tuple[str, ...], scenes: Sequence[Callable[[Stage], None]]
+) -> None:
     """Every scene in every theme; one engine for all of them."""
     for theme in themes:
         engine = make_engine()
         stage = Stage(engine, theme, folder)
         try:
-            for scene in (empty, ready, result, card, consent, progress, failure, table, server):
+            for scene in scenes:
                 scene(stage)
         finally:
             stage.close()
@@ -414,6 +462,8 @@ def main() -> None:
     parser.add_argument("--fake", action="store_true", help="prepared answers, no framework")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "screenshots")
     parser.add_argument("--theme", choices=("light", "dark"), action="append")
+    names = [scene.__name__ for scene in SCENES]
+    parser.add_argument("--scene", choices=names, action="append", help="only these")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
 
@@ -423,7 +473,9 @@ def main() -> None:
         return Engine()
 
     make = prepared_engine if options.fake else real_engine
-    shoot_all(make, options.folder, tuple(options.theme or ("light", "dark")))
+    # The views are of real answers only.
+    chosen = [s for s in SCENES if s.__name__ in (options.scene or names) and not (options.fake and s is views)]
+    shoot_all(make, options.folder, tuple(options.theme or ("light", "dark")), chosen)
 
 
 if __name__ == "__main__":

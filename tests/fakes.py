@@ -18,7 +18,15 @@ from engine.errors import EngineError, LoadCancelled, LoadFailed, ModelNotFound,
 from engine.events import Event, EventBus, LoadProgress, LoadStage, ModelState, ModelStateChanged, Snapshot
 from engine.golden import GoldenReport, GoldenSample, golden_entry
 from engine.model_spec import ASSUMED, SIDECAR, ModelSpec, TensorSpec, TrustClass
-from engine.prediction import AudioPreview, Convention, ImagePreview, LoadTicket, Prediction, PredictRequest, TablePreview
+from engine.prediction import (
+    AudioPreview,
+    Convention,
+    ImagePreview,
+    LoadTicket,
+    Prediction,
+    PredictRequest,
+    TablePreview,
+)
 from engine.serving_types import (
     KeyInfo,
     RequestRecord,

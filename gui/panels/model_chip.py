@@ -17,6 +17,14 @@ HEIGHT = 44
 TASK_ICONS = {
     "image-classification": "image",
     "object-detection": "scan-search",
+    "image-segmentation": "layers",
+    "keypoint-detection": "waypoints",
+    "depth-estimation": "mountain",
+    "image-to-image": "wand-sparkles",
+    "text-classification": "file-text",
+    "token-classification": "file-text",
+    "feature-extraction": "file-text",
+    "audio-classification": "audio-lines",
     "tabular-classification": "table",
     "tabular-regression": "table",
 }

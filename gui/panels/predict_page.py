@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLay
 
 from gui.engine_bridge import EngineBridge
 from gui.error_text import FileProblem, error_text
-from gui.intake import IMAGE_SUFFIXES, MODEL_SUFFIXES, TABLE_SUFFIXES, InputFile, Intake, summary, take_in
+from gui.intake import INPUT_SUFFIXES, MODEL_SUFFIXES, InputFile, Intake, summary, take_in
 from gui.model_shelf import ModelShelf
 from gui.panels.error_panel import ErrorPanel
 from gui.panels.loading_card import LoadingCard
@@ -20,6 +20,7 @@ from gui.panels.start_page import StartPage
 from gui.panels.work_view import WorkView
 from gui.predict_queue import ItemState, PredictQueue
 from gui.samples import read_examples
+from gui.views import VIEWS
 from gui.widgets.banner import Banner
 from gui.widgets.basics import Button
 from gui.widgets.drop_area import DropOverlay, DropState
@@ -103,6 +104,8 @@ class PredictPage(QWidget):
         self.work.zoomed.connect(self.zoomed)
         self.work.card_asked.connect(self.card_asked)
         self.work.keep_asked.connect(self.keep_asked)
+        self.work.failed.connect(self._on_view_failed)
+        self.ready.text_asked.connect(self._take_text)
         self.error.back_asked.connect(self.leave_error)
         self.error.open_asked.connect(self.open_model)
         self.banner.acted.connect(self.open_model)
@@ -157,7 +160,8 @@ class PredictPage(QWidget):
 
     def _on_active_changed(self) -> None:
         active = self._shelf.active
-        self._queue.set_model(active.key if active is not None else "")
+        view = VIEWS.get(active.task) if active is not None else None
+        self._queue.set_model(active.key if active is not None else "", view.params if view is not None else None)
         if active is not None and self.banner.sentence.startswith("No model"):
             self.banner.hide()
 
@@ -168,8 +172,8 @@ class PredictPage(QWidget):
     # -- ways in ---------------------------------------------------------------------------------------------------
     def open_files(self) -> None:
         """Ask for pictures, tables or models."""
-        patterns = " ".join(f"*{s}" for s in sorted(IMAGE_SUFFIXES | TABLE_SUFFIXES | {".npy", ".npz"}))
-        self._choose("Open files", f"Pictures and tables ({patterns});;All files (*)")
+        patterns = " ".join(f"*{s}" for s in sorted(INPUT_SUFFIXES))
+        self._choose("Open files", f"Pictures, tables, texts and recordings ({patterns});;All files (*)")
 
     def open_model(self) -> None:
         patterns = " ".join(f"*{s}" for s in sorted(MODEL_SUFFIXES))
@@ -269,6 +273,15 @@ class PredictPage(QWidget):
     def _on_examples_failed(self, error: BaseException) -> None:
         self.status.emit("error", f"The examples could not be read. {error_text(error).sentence}")
 
+    def _on_view_failed(self, error: BaseException) -> None:
+        text = error_text(error)
+        self.banner.say("error", text.sentence, text.advice)
+
+    def _take_text(self, text: str) -> None:
+        self._pasted += 1
+        name = f"Typed text {self._pasted}"
+        self.add_inputs([InputFile(name, "text", data=text.encode(), content_type="text/plain; charset=utf-8")], [])
+
     def _take_pasted(self, data: bytes, content_type: str) -> None:
         self._pasted += 1
         name = f"Pasted picture {self._pasted}"
@@ -295,7 +308,7 @@ class PredictPage(QWidget):
     def show_drag(self, counts: dict[str, int], refused: list[str]) -> None:
         active = self._shelf.active
         if not counts:
-            title = "Not a picture, a table or a model"
+            title = "Nothing that can be asked about, and no model"
             stays = f"{refused[0]} stays untouched" if len(refused) == 1 else f"{len(refused)} files stay untouched"
             self._show_zone(DropState.REFUSED, title, stays)
             return
@@ -304,6 +317,8 @@ class PredictPage(QWidget):
             for kind, one, many in (
                 ("image", "picture", "pictures"),
                 ("table", "table", "tables"),
+                ("text", "text", "texts"),
+                ("audio", "recording", "recordings"),
                 ("tensor", "tensor", "tensors"),
                 ("folder", "folder", "folders"),
             )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtGui import QKeySequence, QShortcut
+from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from gui.engine_bridge import EngineBridge
 from gui.intake import InputFile
@@ -13,11 +14,15 @@ from gui.widgets.basics import Button, label
 from gui.widgets.drop_area import DropArea
 from gui.widgets.sample_strip import SampleStrip
 
+TEXT_TASKS = frozenset({"text-classification", "token-classification", "feature-extraction"})
+
 
 class ReadyPage(QWidget):
-    """``sample_chosen(InputFile)`` from the samples that lie beside the model."""
+    """``sample_chosen(InputFile)`` from the samples that lie beside the model; ``text_asked(str)`` from the text box of
+    models that take texts."""
 
     sample_chosen = Signal(object)
+    text_asked = Signal(str)
 
     def __init__(self, bridge: EngineBridge) -> None:
         super().__init__()
@@ -41,18 +46,55 @@ class ReadyPage(QWidget):
         row.addStretch(1)
         box.addLayout(row)
         self.samples_box.hide()
+        self.text_box = self._make_text_box()
+        self.text_box.hide()
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 8)
         outer.setSpacing(18)
         outer.addWidget(self.drop_area, 1)
+        outer.addWidget(self.text_box)
         outer.addWidget(self.samples_box, 0, Qt.AlignmentFlag.AlignLeft)
         self.table_buttons: list[Button] = []
 
+    def _make_text_box(self) -> QWidget:
+        self.text = QPlainTextEdit()
+        self.text.setProperty("kind", "reading")
+        self.text.setPlaceholderText("Or type a text, and press Ctrl+Enter")
+        self.text.setAccessibleName("Text to ask about")
+        self.text.setTabChangesFocus(True)
+        self.text.setFixedHeight(132)
+        self.ask_button = Button("Ask", "", "primary")
+        self.ask_button.setEnabled(False)
+        self.ask_button.clicked.connect(self._ask_text)
+        self.text.textChanged.connect(lambda: self.ask_button.setEnabled(bool(self.text.toPlainText().strip())))
+        for keys in ("Ctrl+Return", "Ctrl+Enter"):
+            shortcut = QShortcut(QKeySequence(keys), self.text)
+            shortcut.setContext(Qt.ShortcutContext.WidgetShortcut)
+            shortcut.activated.connect(self._ask_text)
+        box = QWidget()
+        column = QVBoxLayout(box)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(8)
+        column.addWidget(self.text)
+        column.addWidget(self.ask_button, 0, Qt.AlignmentFlag.AlignRight)
+        return box
+
+    def _ask_text(self) -> None:
+        text = self.text.toPlainText()
+        if text.strip():
+            self.text_asked.emit(text)
+
     def show_model(self, card: ModelCard) -> None:
         """Words for what ``card`` takes; its samples are looked for on a task thread."""
+        self.text_box.setVisible(card.task in TEXT_TASKS)
         if card.task.startswith("tabular"):
             self.drop_area.set_idle("table", "Drop a table here", f"CSV, one row per question. {card.name} is ready.")
-        elif card.task.startswith("image"):
+        elif card.task in TEXT_TASKS:
+            self.drop_area.set_idle("file-text", "Drop a text here", f"A .txt file, or several. {card.name} is ready.")
+        elif card.task.startswith("audio"):
+            text = f"WAV, FLAC or OGG, of any length. {card.name} is ready."
+            self.drop_area.set_idle("audio-lines", "Drop a recording here", text)
+        elif card.task.startswith(("image", "object", "depth", "keypoint")):
             text = f"One, many, or a whole folder. {card.name} is ready."
             self.drop_area.set_idle("image-plus", "Drop pictures here", text)
         else:

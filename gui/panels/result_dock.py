@@ -1,82 +1,55 @@
-"""The answer beside the input: bars, a row of a table, tensors, or the reason why there is none."""
+"""The answer beside the input: the view of its task, a row of a table, or the reason why there is none."""
 
 from __future__ import annotations
 
-import json
-from typing import Any, TypeGuard
+from typing import Any, TypeVar
 
 from PySide6.QtCore import QEvent, Qt, QTimer, Signal
-from PySide6.QtWidgets import (
-    QGridLayout,
-    QHBoxLayout,
-    QLayout,
-    QPlainTextEdit,
-    QScrollArea,
-    QSpinBox,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLayout, QScrollArea, QSpinBox, QVBoxLayout, QWidget
 
 from engine import Prediction
-from gui import theme
+from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
 from gui.icons import IconLabel
 from gui.model_shelf import ModelCard
 from gui.panels.error_panel import Details
 from gui.panels.evidence_foot import EvidenceFoot
+from gui.panels.reading_words import reading_words
 from gui.predict_queue import Item, ItemState
-from gui.widgets.basics import Button, Card, ElidedLabel, label, line, spin_box
+from gui.views import VIEWS, AnswerView, Canvas, ClassesView, JsonView, view_of
+from gui.widgets.basics import Button, Card, ElidedLabel, label, line
 from gui.widgets.progress import Ring
 from gui.widgets.result_bars import ResultBars
 
 WIDTH = 336
-MOST_FOUND = 12
-"""How many of the things found in a picture are listed; all of them are drawn."""
 REFINE_AFTER_MS = 150
-_ORDERS = {"rgb": "RGB", "bgr": "BGR", "grayscale": "greyscale"}
-_CROPS = {"center": "centre crop", "square": "centre square"}
-
-
-def reading_words(spec: dict[str, Any]) -> list[tuple[str, bool]]:
-    """How the model reads a picture, as (words, assumed): from the spec's preprocessing and its evidence."""
-    pre = spec.get("preprocessing") or {}
-    evidence = spec.get("evidence") or {}
-
-    def assumed(name: str) -> bool:
-        return str(evidence.get(f"preprocessing.{name}", "assumed")).startswith("assumed")
-
-    words = []
-    if pre.get("size"):
-        height, width = pre["size"]
-        words.append((f"{width} × {height} pixels", assumed("size")))
-    if pre.get("channel_order"):
-        words.append((_ORDERS.get(pre["channel_order"], pre["channel_order"]), assumed("channel_order")))
-    if pre.get("scaling"):
-        words.append((f"scaled to {str(pre['scaling']).replace('..', ' … ')}", assumed("scaling")))
-    if pre.get("crop") in _CROPS:
-        words.append((_CROPS[pre["crop"]], assumed("crop")))
-    return words
+V = TypeVar("V", bound=AnswerView)
 
 
 class ResultDock(Card):
-    """``refine_asked(Item, top_k)`` after the spin box rested; ``again_asked(Item)`` from an error;
-    ``card_asked(id)`` opens the model's card, ``keep_asked(Prediction)`` keeps the shown answer to check against."""
+    """``refine_asked(Item, params)`` after a slider rested; ``again_asked(Item)`` from an error; ``card_asked(id)``
+    opens the model's card, ``keep_asked(Prediction)`` keeps the shown answer to check against; ``failed(error)`` tells
+    of what could not be shown or saved."""
 
-    refine_asked = Signal(object, int)
+    refine_asked = Signal(object, dict)
     again_asked = Signal(object)
     card_asked = Signal(str)
     keep_asked = Signal(object)
+    failed = Signal(object)
 
-    def __init__(self, doubtful_below: float) -> None:
+    def __init__(self, bridge: EngineBridge, canvas: Canvas, doubtful_below: float) -> None:
         super().__init__()
         self.setFixedWidth(WIDTH)
+        self._bridge, self._canvas = bridge, canvas
         self._item: Item | None = None
+        self._spec: dict[str, Any] = {}
+        self.view: AnswerView | None = None
+        """The view that shows the answer now."""
+        self._views: dict[type[AnswerView], AnswerView] = {}
         self.name = ElidedLabel("", "small")
         self.right = label("", "small")
-        self.bars = ResultBars(doubtful_below)
         self.busy = self._busy_box()
         self.error_box, self.error_sentence, self.error_advice, self.details = self._error_parts()
-        self.top_k_box, self.top_k, self._of = self._top_k_parts()
         self.values = QWidget()
         self._values_grid = QGridLayout(self.values)
         self._values_grid.setContentsMargins(0, 0, 14, 0)
@@ -86,10 +59,6 @@ class ResultDock(Card):
         self._values_scroll.setWidget(self.values)
         self.values.setObjectName("clear")
         self._values_scroll.viewport().setObjectName("clear")
-        self.raw = QPlainTextEdit()
-        self.raw.setReadOnly(True)
-        self.raw.setFont(theme.fixed_font("small"))
-        self.raw.setAccessibleName("Answer as JSON")
         self.foot = EvidenceFoot()
         self.foot.card_asked.connect(self.card_asked)
         self.foot.keep_asked.connect(self.keep_answer)
@@ -101,28 +70,48 @@ class ResultDock(Card):
         top.setSpacing(12)
         top.addWidget(self.name, 1)
         top.addWidget(self.right)
-        box = QVBoxLayout(self)
-        box.setContentsMargins(20, 16, 20, 16)
-        box.setSpacing(0)
-        box.addLayout(top)
-        box.addSpacing(6)
-        box.addWidget(self.busy)
-        box.addWidget(self.bars)
-        box.addSpacing(8)
-        box.addWidget(self.top_k_box)
-        box.addWidget(self.error_box)
-        box.addSpacing(10)
-        box.addWidget(self._values_scroll, 100)
-        box.addWidget(self.raw, 100)
-        box.addStretch(1)
-        box.addWidget(self.reading)
-        box.addWidget(self.foot)
+        self._box = QVBoxLayout(self)
+        self._box.setContentsMargins(20, 16, 20, 16)
+        self._box.setSpacing(0)
+        self._box.addLayout(top)
+        self._box.addSpacing(6)
+        self._box.addWidget(self.busy)
+        self._box.addWidget(self.error_box)
+        self._box.addSpacing(4)
+        self._view_at = self._box.count()
+        self._box.addWidget(self._values_scroll, 100)
+        self._box.addStretch(1)
+        self._box.addWidget(self.reading)
+        self._box.addWidget(self.foot)
+        self._wanted: dict[str, Any] = {}
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(REFINE_AFTER_MS)
         self._timer.timeout.connect(self._ask_refine)
-        self.top_k.valueChanged.connect(lambda _value: self._timer.start())
+        self.classes = self._make(ClassesView)
+        self.classes.bars.doubtful_below = doubtful_below
         self.clear()
+
+    @property
+    def bars(self) -> ResultBars:
+        """The bars of classes, wherever they are shown."""
+        return self.classes.bars
+
+    @property
+    def top_k(self) -> QSpinBox:
+        return self.classes.top_k
+
+    def _make(self, kind: type[V]) -> V:
+        view = self._views.get(kind)
+        if view is None:
+            view = kind(self._bridge, self._canvas)
+            view.hide()
+            view.refine_asked.connect(self._on_refine_asked)
+            view.failed.connect(self.failed)
+            self._box.insertWidget(self._view_at, view, 100)
+            self._views[kind] = view
+        assert isinstance(view, kind)
+        return view
 
     # -- parts -----------------------------------------------------------------------------------------------------
     @staticmethod
@@ -153,20 +142,6 @@ class ResultDock(Card):
         column.addWidget(details)
         return box, sentence, advice, details
 
-    @staticmethod
-    def _top_k_parts() -> tuple[QWidget, QSpinBox, Any]:
-        box = QWidget()
-        spin = spin_box(1, 100, "How many of the best answers to show", 68)
-        of = label("", "body2")
-        row = QHBoxLayout(box)
-        row.setContentsMargins(0, 4, 0, 4)
-        row.setSpacing(8)
-        row.addWidget(label("Show the best", "body2"))
-        row.addWidget(spin)
-        row.addWidget(of)
-        row.addStretch(1)
-        return box, spin, of
-
     # -- what is shown ---------------------------------------------------------------------------------------------
     def clear(self) -> None:
         self._item = None
@@ -193,14 +168,14 @@ class ResultDock(Card):
             self.again_button.setVisible(item.source.kind != "other")
             self._show_only(self.error_box)
         elif item.prediction is not None:
-            self._show_prediction(item.prediction, model)
+            self._show_prediction(item, item.prediction, model)
 
     def show_row(self, number: int, total: int, result: dict[str, Any], inputs: list[tuple[str, str]]) -> None:
         """One row of a table: its answers and its own values."""
+        item = self._item
         self.name.setText(f"Row {number}")
         self.right.setText(f"of {total}")
         error = result.get("error")
-        predictions = result.get("predictions")
         parts: list[QWidget] = []
         if error:
             self.error_sentence.setText(str(error.get("message", "")))
@@ -208,61 +183,52 @@ class ResultDock(Card):
             self.again_button.hide()
             self.details.text.setPlainText(f"code     {error.get('code', '')}")
             parts.append(self.error_box)
-        elif predictions is not None and _is_classification(predictions):
-            self.bars.show_answers(predictions)
-            parts.append(self.bars)
-        elif predictions is not None:
-            self.raw.setPlainText(json.dumps(predictions, indent=1, ensure_ascii=False))
-            parts.append(self.raw)
+        elif item is not None and item.prediction is not None and result.get("predictions") is not None:
+            answer = item.prediction
+            row = Prediction(answer.id, answer.model, answer.task, answer.timing_ms, predictions=result["predictions"])
+            view = self._make(VIEWS.get(answer.task, JsonView))
+            self._change_view(view)
+            view.show_answer(item, row, self._spec)
+            self.classes.top_k_box.hide()
+            parts.append(view)
         if inputs:
             self._fill_values("This row", inputs)
             parts.append(self._values_scroll)
         self._show_only(*parts)
 
-    def _show_prediction(self, prediction: Prediction, model: ModelCard | None) -> None:
-        spec = model.spec if model is not None else {}
-        if _is_classification(prediction.predictions):
-            self.bars.show_answers(prediction.predictions)
-            classes = len(spec.get("labels") or ()) or None
-            self._set_top_k(len(prediction.predictions), classes)
-            self._fill_reading(spec)
-            self._show_only(self.bars, self.top_k_box, self.reading)
-        elif is_detection(prediction.predictions):
-            self.bars.show_answers(prediction.predictions[:MOST_FOUND])
-            self._fill_reading(spec)
-            self._show_only(self.bars, self.reading)
-        elif prediction.outputs is not None:
-            rows = []
-            for name, array in prediction.outputs.items():
-                first = ", ".join(
-                    f"{value:.4g}" if isinstance(value, float) else str(value) for value in array.ravel()[:6].tolist()
-                )
-                shape = " × ".join(str(n) for n in array.shape) or "scalar"
-                rows += [(name, f"{array.dtype} · {shape}"), ("", first + (" …" if array.size > 6 else ""))]
-            self._fill_values("Outputs", rows)
-            self._show_only(self._values_scroll)
-        else:
-            shown = prediction.predictions if prediction.predictions is not None else prediction.results
-            self.raw.setPlainText(json.dumps(shown, indent=1, ensure_ascii=False)[:200_000])
-            self._show_only(self.raw)
+    def _show_prediction(self, item: Item, prediction: Prediction, model: ModelCard | None) -> None:
+        self._spec = model.spec if model is not None else {}
+        if prediction.results is not None and item.source.kind == "table":
+            self._show_only()  # a row of it is shown as soon as one is chosen
+            return
+        view = self._make(view_of(prediction))
+        self._change_view(view)
+        view.show_answer(item, prediction, self._spec)
+        with_reading = item.source.kind == "image" and isinstance(view, ClassesView)
+        self._fill_reading(self._spec if with_reading else {})
+        self._show_only(view, *([self.reading] if with_reading else []))
+
+    def _change_view(self, view: AnswerView) -> None:
+        if self.view is not view and self.view is not None:
+            self.view.leave()
+        self.view = view
 
     def _show_only(self, *parts: QWidget) -> None:
         answered = self._item is not None and self._item.prediction is not None
-        for part in (self.busy, self.bars, self.top_k_box, self.error_box, self._values_scroll, self.raw, self.reading):
+        if self.view is not None and self.view not in parts:
+            self.view.leave()
+            self.view = None
+        for part in (self.busy, self.error_box, self._values_scroll, self.reading, *self._views.values()):
             part.setVisible(part in parts)
         self.foot.setVisible(answered and self.foot.has_model)
 
-    def _set_top_k(self, shown: int, classes: int | None) -> None:
-        self.top_k.blockSignals(True)
-        self.top_k.setRange(1, max(classes or 100, shown))
-        if not self._timer.isActive():
-            self.top_k.setValue(shown)
-        self.top_k.blockSignals(False)
-        self._of.setText(f"of {classes} classes" if classes else "classes")
+    def _on_refine_asked(self, params: dict[str, Any]) -> None:
+        self._wanted = params
+        self._timer.start()
 
     def _ask_refine(self) -> None:
         if self._item is not None and self._item.prediction is not None:
-            self.refine_asked.emit(self._item, self.top_k.value())
+            self.refine_asked.emit(self._item, self._wanted)
 
     def _fill_values(self, title: str, rows: list[tuple[str, str]]) -> None:
         _empty(self._values_grid)
@@ -307,25 +273,6 @@ class ResultDock(Card):
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange:
             self.update()
-
-
-def is_detection(predictions: Any) -> TypeGuard[list[dict[str, Any]]]:
-    """Whether this is what the task object-detection answers, with something found."""
-    return (
-        isinstance(predictions, list)
-        and bool(predictions)
-        and all(isinstance(p, dict) and "label" in p and isinstance(p.get("box"), dict) for p in predictions)
-    )
-
-
-def _is_classification(predictions: Any) -> TypeGuard[list[dict[str, Any]]]:
-    return (
-        isinstance(predictions, list)
-        and bool(predictions)
-        and all(
-            isinstance(p, dict) and "label" in p and p.get("score") is not None and "box" not in p for p in predictions
-        )
-    )
 
 
 def _empty(layout: QLayout) -> None:

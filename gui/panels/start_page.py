@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWi
 
 from gui.engine_bridge import EngineBridge
 from gui.icons import IconLabel
+from gui.panels.model_chip import TASK_ICONS
 from gui.samples import Example
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line
 from gui.widgets.drop_area import DropArea
@@ -28,7 +29,7 @@ class ExampleCard(Card):
 
     def __init__(self, example: Example, bridge: EngineBridge, *, with_samples: bool) -> None:
         super().__init__()
-        icon_name = "table" if example.task.startswith("tabular") else "image"
+        icon_name = TASK_ICONS.get(example.task, "image")
         self.load_button = Button("Load", small=True, name=f"Load {example.title}")
         self.load_button.clicked.connect(lambda: self.load_asked.emit(example.path))
         words = QVBoxLayout()

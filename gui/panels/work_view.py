@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import Future
+from typing import Any
 
 from PySide6.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, Qt, QTimer, Signal
 from PySide6.QtGui import QGuiApplication, QResizeEvent
@@ -22,24 +23,31 @@ from PySide6.QtWidgets import (
 )
 
 from engine import EnginePort, Prediction
+from engine.codecs.texts import decode_text
 from engine.errors import PredictionExpired
-from engine.prediction import ImagePreview, TablePreview
+from engine.prediction import AudioPreview, ImagePreview, TablePreview
 from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
 from gui.icons import IconLabel
+from gui.intake import read_input
 from gui.item_models.answers_model import ANSWER, FIRST_INPUT, ROW, SCORE, AnswersModel
 from gui.item_models.items_model import ItemsModel
 from gui.model_shelf import ModelCard, ModelShelf
-from gui.panels.result_dock import ResultDock, is_detection
+from gui.panels.result_dock import ResultDock
 from gui.predict_queue import Item, ItemState, PredictQueue
 from gui.thumbnails import Thumbnails
+from gui.views import Canvas
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line
 from gui.widgets.delegates import AnswerDelegate, ThumbnailDelegate
 from gui.widgets.image_view import ImageView
+from gui.widgets.tensor_view import TensorView
+from gui.widgets.text_view import TextView
+from gui.widgets.wave_view import WaveView, time_words
 from gui.words import count_words
 
 NARROW = 900
 PREVIEW_SIDE = 2048
+WAVE_POINTS = 1200
 FOLLOW_EVERY_MS = 200
 
 
@@ -50,6 +58,7 @@ class WorkView(QWidget):
     zoomed = Signal(float)
     card_asked = Signal(str)
     keep_asked = Signal(object)
+    failed = Signal(object)
 
     def __init__(self, bridge: EngineBridge, queue: PredictQueue, shelf: ModelShelf, doubtful_below: float) -> None:
         super().__init__()
@@ -65,7 +74,9 @@ class WorkView(QWidget):
         self._preview_ticket = 0
         self._pictured = 0
         """Number of the item whose picture is on the canvas."""
+        self._previews: dict[int, ImagePreview] = {}
         self._refine_ticket = 0
+        self._copy_ticket = 0
         self._sizes: dict[int, str] = {}
         self.image_view = ImageView()
         self.image_view.zoomed.connect(self.zoomed)
@@ -73,14 +84,20 @@ class WorkView(QWidget):
         self.table = QTableView()
         self.table_card, self._table_name, self._table_facts, self._doubtful = self._table_parts()
         self._nothing = ImageView()
+        self.views = Canvas(self.image_view, TextView(), WaveView(), TensorView())
+        self.note = label("", "small")
+        self.note.hide()
         self.canvas = QStackedWidget()
-        for page in (self.image_view, self.table_card, self._nothing):
+        for page in (
+            self.image_view, self.table_card, self._nothing, self.views.text, self.views.wave, self.views.tensor,
+        ):  # fmt: skip
             self.canvas.addWidget(page)
         self.items_model = ItemsModel(queue, self)
         self._thumbnails = Thumbnails(bridge, self.items_model, self)
         self.counts = label("", "small")
         self.strip_box, self.strip = self._strip_parts()
-        self.dock = ResultDock(doubtful_below)
+        self.dock = ResultDock(bridge, self.views, doubtful_below)
+        self.dock.failed.connect(self.failed)
         self.dock.refine_asked.connect(self._on_refine)
         self.dock.again_asked.connect(queue.run_again)
         self.dock.card_asked.connect(self.card_asked)
@@ -89,6 +106,7 @@ class WorkView(QWidget):
         left = QVBoxLayout()
         left.setSpacing(8)
         left.addWidget(self.canvas, 1)
+        left.addWidget(self.note)
         left.addWidget(self.strip_box)
         inner = QWidget()
         inner.setObjectName("clear")
@@ -186,7 +204,9 @@ class WorkView(QWidget):
     def show_item(self, item: Item) -> None:
         """Make ``item`` the shown one: its preview is asked for, its answer appears beside it."""
         self.current = item
-        self.image_view.show_boxes(())
+        self.image_view.show_overlay(None)
+        self.image_view.show_second(None)
+        self._say_note("")
         self._pictured = 0
         self._bridge.drop(self._preview_ticket)
         row = self.items_model.row_of(item)
@@ -212,10 +232,29 @@ class WorkView(QWidget):
             self._preview_ticket = self._bridge.ask(
                 self, lambda engine: engine.preview_table(given), self._on_table, self._on_no_preview
             )
-        else:
-            self._nothing.show_message(
-                "Tensors have no picture." if source.kind == "tensor" else "This file was not run."
+        elif source.kind == "text":
+            self.views.text.show_text("")
+            self.canvas.setCurrentWidget(self.views.text)
+            self._preview_ticket = self._bridge.run(
+                self,
+                lambda: decode_text(read_input(source)),
+                lambda text: self._on_text(item, text),
+                self._on_no_preview,
             )
+        elif source.kind == "audio" and given is not None:
+            self.views.wave.show_preview(None)
+            self.canvas.setCurrentWidget(self.views.wave)
+            self._preview_ticket = self._bridge.ask(
+                self,
+                lambda engine: engine.preview_audio(given, WAVE_POINTS),
+                lambda preview: self._on_audio(item, preview),
+                self._on_no_preview,
+            )
+        elif source.kind == "tensor":
+            self.views.tensor.show_message("Tensors have no picture; the answer's numbers are shown as one.")
+            self.canvas.setCurrentWidget(self.views.tensor)
+        else:
+            self._nothing.show_message("This file was not run.")
             self.canvas.setCurrentWidget(self._nothing)
         self._show_answer()
 
@@ -229,11 +268,25 @@ class WorkView(QWidget):
         return answered or self._shelf.active
 
     def copy_json(self) -> bool:
-        """The shown answer as the HTTP interface gives it, on the clipboard; False where there is none."""
-        if self.current is None or self.current.prediction is None:
+        """The shown answer as the HTTP interface gives it, on the clipboard in a moment; False where there is none."""
+        item = self.current
+        if item is None or item.prediction is None:
             return False
-        QGuiApplication.clipboard().setText(json.dumps(self.current.prediction.to_json(), indent=2, ensure_ascii=False))
+        prediction, view = item.prediction, self.dock.view
+        asked_otherwise = view is not None and bool(view.params) and prediction.results is None
+        self._bridge.drop(self._copy_ticket)
+        if asked_otherwise:
+            # The window asks for what it draws best; a script gets what the network gives.
+            self._copy_ticket = self._bridge.ask(
+                self, lambda engine: engine.refine(prediction.id, {}), self._copy, self.failed.emit
+            )
+        else:
+            self._copy(prediction)
         return True
+
+    @staticmethod
+    def _copy(prediction: Prediction) -> None:
+        QGuiApplication.clipboard().setText(json.dumps(prediction.to_json(), indent=2, ensure_ascii=False))
 
     def set_doubtful_below(self, value: float) -> None:
         self._doubtful_below = self.dock.bars.doubtful_below = self._answer_delegate.doubtful_below = value
@@ -244,20 +297,30 @@ class WorkView(QWidget):
         if item is None:
             return
         self.dock.show_item(item, self._answering_model(), self._sizes.get(item.number, ""))
-        self._show_boxes()
+        if self.dock.view is None and self._pictured == item.number:
+            self.image_view.show_overlay(None)
+            self.image_view.show_second(None)
+        self._lay_over(item)
         if item.source.kind == "table":
             self.answers.show_answers(item.prediction)
             self._table_said()
         if item.state is ItemState.DONE and item.prediction is not None:
             self.answered.emit(item.prediction)
 
-    def _show_boxes(self) -> None:
+    def _lay_over(self, item: Item) -> None:
         """What was found, over the picture it was found in: never over the picture shown before."""
-        item = self.current
-        if item is None or item.number != self._pictured or item.prediction is None:
+        view = self.dock.view
+        if view is None or item is not self.current:
             return
-        predictions = item.prediction.predictions
-        self.image_view.show_boxes(predictions if is_detection(predictions) else ())
+        preview = self._previews.get(item.number)
+        if item.source.kind == "image" and preview is not None and self._pictured == item.number:
+            view.show_picture(preview)
+        elif item.source.kind == "text":
+            view.lay_over()
+
+    def _say_note(self, note: str) -> None:
+        self.note.setText(note[:1].upper() + note[1:] + "." if note else "")
+        self.note.setVisible(bool(note))
 
     def _table_said(self) -> None:
         rows = self.answers.rowCount()
@@ -292,7 +355,23 @@ class WorkView(QWidget):
         self._sizes[item.number] = f"{width} × {height}"
         self.image_view.show_preview(preview, item.source.name)
         self._pictured = item.number
-        self._show_boxes()
+        self._previews = {item.number: preview}
+        self._say_note(preview.note)
+        self._lay_over(item)
+        if item is self.current:
+            self.dock.right.setText(self._sizes[item.number])
+
+    def _on_text(self, item: Item, text: str) -> None:
+        self.views.text.show_text(text)
+        self._sizes[item.number] = count_words(len(text), "character", "characters")
+        if item is self.current:
+            self.dock.right.setText(self._sizes[item.number])
+            self._lay_over(item)
+
+    def _on_audio(self, item: Item, preview: AudioPreview) -> None:
+        self.views.wave.show_preview(preview, item.source.name)
+        channels = "mono" if preview.channels == 1 else count_words(preview.channels, "channel", "channels")
+        self._sizes[item.number] = f"{time_words(round(preview.seconds, 1))}, {preview.rate / 1000:g} kHz, {channels}"
         if item is self.current:
             self.dock.right.setText(self._sizes[item.number])
 
@@ -304,7 +383,7 @@ class WorkView(QWidget):
         self._nothing.show_message(f"It cannot be shown. {error_text(error).sentence}")
         self.canvas.setCurrentWidget(self._nothing)
 
-    def _on_refine(self, item: Item, top_k: int) -> None:
+    def _on_refine(self, item: Item, params: dict[str, Any]) -> None:
         prediction = item.prediction
         if prediction is None:
             return
@@ -318,7 +397,7 @@ class WorkView(QWidget):
                 self._show_answer()
 
         def call(engine: EnginePort) -> Future[Prediction]:
-            return engine.refine(prediction.id, {"top_k": top_k})
+            return engine.refine(prediction.id, params)
 
         self._refine_ticket = self._bridge.ask(
             self,

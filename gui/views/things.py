@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from PySide6.QtCore import QModelIndex
+from PySide6.QtCore import QModelIndex, Qt
 from PySide6.QtGui import QStandardItem, QStandardItemModel
 from PySide6.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QTableView, QVBoxLayout
 
@@ -55,6 +55,8 @@ class ThingsView(AnswerView):
         table = QTableView()
         table.setModel(self.model)
         table.setShowGrid(False)
+        table.setWordWrap(False)
+        table.horizontalHeader().setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         table.setFrameShape(QFrame.Shape.NoFrame)
         table.verticalHeader().hide()
         table.verticalHeader().setDefaultSectionSize(30)
@@ -119,7 +121,7 @@ class ThingsView(AnswerView):
             size = f"{box['xmax'] - box['xmin']} × {box['ymax'] - box['ymin']}" if box else ""
             score = percent_words(float(entry["score"])) if isinstance(entry.get("score"), float) else ""
             self.model.appendRow([QStandardItem(str(text)) for text in (entry.get("label", ""), score, size)])
-        for column, width in enumerate((128, 80, 84)):
+        for column, width in enumerate((112, 80, 104)):
             self.table.setColumnWidth(column, width)
         self.table.setVisible(bool(self._shown))
 

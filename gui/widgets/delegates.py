@@ -31,6 +31,8 @@ TAGS = {
     RequestState.GONE: ("text2", "track"),
 }
 
+_KIND_ICONS = {"table": "table", "tensor": "tensor", "image": "image", "text": "file-text", "audio": "audio-lines"}
+
 
 class _RowDelegate(QStyledItemDelegate):
     """A row with a hairline below, a soft fill when chosen, and plain text."""
@@ -161,7 +163,7 @@ class ThumbnailDelegate(QStyledItemDelegate):
             painter.drawPixmap(target, pixmap, QRectF(pixmap.rect()))
             painter.setOpacity(1)
         else:
-            name = {"table": "table", "tensor": "tensor", "image": "image"}.get(item.source.kind, "file-alert")
+            name = _KIND_ICONS.get(item.source.kind, "file-alert")
             paint_icon(
                 painter, name, QRectF(box.center().x() - 10, box.center().y() - 10, 20, 20), theme.color("text3")
             )

@@ -102,7 +102,9 @@ class ImageView(QWidget):
     def show_second(self, image: QImage | None, first_name: str = "", name: str = "") -> None:
         """Compare with ``image``; None for the picture alone."""
         self.second = None if image is None else Second(QPixmap.fromImage(image), first_name, name)
-        self.setAccessibleDescription(f"{first_name} left, {name} right; arrow keys move the divider" if image else "")
+        self.setAccessibleDescription(
+            f"{first_name} left, {name} right; arrow keys move the divider" if image is not None else ""
+        )
         self.update()
 
     def frame_of(self) -> Frame:

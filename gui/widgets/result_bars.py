@@ -143,7 +143,7 @@ class ResultBars(QWidget):
         return bool(self.answers) and self.answers[0][1] < self.doubtful_below
 
     def show_answers(self, predictions: Sequence[dict[str, Any]], *, as_numbers: bool = False) -> None:
-        """``[{"label", "score"}…]``, best first, scores 0..1; ``as_numbers`` where they are whatever the model gives."""
+        """``[{"label", "score"}…]``, best first, scores 0..1; ``as_numbers`` where they are no shares."""
         self.answers = [(str(p["label"]), float(p["score"])) for p in predictions]
         name, score = self.answers[0]
         self._rest.in_words = score_words = number_words if as_numbers else percent_words

@@ -10,6 +10,9 @@ from pytestqt.qtbot import QtBot
 from engine.prediction import Prediction
 from gui import theme
 from gui.main_window import MainWindow
+from gui.views.things import ThingsView
+from gui.widgets.image_view import ImageView
+from gui.widgets.overlays import Things
 from tests.fakes import TIMING, FakeEngine
 from tests.gui.conftest import WAIT_MS, drop
 from tests.gui.test_predict import picture
@@ -22,6 +25,11 @@ def answers_with(engine: FakeEngine, predictions: list[dict[str, Any]]) -> None:
     engine.answer = lambda request: Prediction("p", request.model, "object-detection", TIMING, predictions=predictions)
 
 
+def entries_over(view: ImageView) -> list[Any]:
+    """What lies over the picture."""
+    return list(view.overlay.entries) if isinstance(view.overlay, Things) else []
+
+
 def test_what_was_found_is_drawn_where_it_was_found(
     qtbot: QtBot, ready_window: MainWindow, engine: FakeEngine, tmp_path: Path
 ) -> None:
@@ -29,8 +37,10 @@ def test_what_was_found_is_drawn_where_it_was_found(
     drop(ready_window, picture(tmp_path, "shapes.png"))
     work = ready_window.predict_page.work
     view = work.image_view
-    qtbot.waitUntil(lambda: view.boxes == [CIRCLE, SQUARE], timeout=WAIT_MS)
-    assert work.dock.bars.answers == [("circle", 0.95), ("<b>square</b>", 0.6)]
+    qtbot.waitUntil(lambda: entries_over(view) == [CIRCLE, SQUARE], timeout=WAIT_MS)
+    found = work.dock.view
+    assert isinstance(found, ThingsView)
+    assert [found.model.item(row, 0).text() for row in range(2)] == ["circle", "<b>square</b>"]
     # The picture is 640 x 480, shown from a preview of 64 x 48: a box is placed in pixels of the original.
     target = view._target()
     shown = view.grab().toImage()
@@ -44,8 +54,8 @@ def test_boxes_go_with_their_picture(
     answers_with(engine, [CIRCLE])
     drop(ready_window, picture(tmp_path, "one.png"))
     work = ready_window.predict_page.work
-    qtbot.waitUntil(lambda: work.image_view.boxes == [CIRCLE], timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: entries_over(work.image_view) == [CIRCLE], timeout=WAIT_MS)
     answers_with(engine, [])
     drop(ready_window, picture(tmp_path, "none.png"))
     qtbot.waitUntil(lambda: work.current is not None and work.current.source.name == "none.png", timeout=WAIT_MS)
-    assert work.image_view.boxes == []
+    assert entries_over(work.image_view) == []

@@ -17,6 +17,7 @@ from engine.prediction import Prediction, PredictRequest
 from gui.intake import MAX_INPUT_BYTES
 from gui.main_window import MainWindow
 from gui.predict_queue import ItemState
+from gui.views.tensors import TensorsView
 from gui.widgets.drop_area import DropState
 from tests.fakes import TIMING, FakeEngine, spec
 from tests.gui.conftest import WAIT_MS, drag, drop, mime_of
@@ -155,9 +156,13 @@ def test_tensors_are_listed_with_type_shape_and_first_values(
     path.write_bytes(b"npy")
     drop(ready_window, path)
     dock = ready_window.predict_page.work.dock
-    qtbot.waitUntil(lambda: dock._values_grid.count() == 5, timeout=WAIT_MS)
-    texts = [dock._values_grid.itemAt(i).widget().text() for i in range(5)]
-    assert texts == ["Outputs", "features", "float32 · 3 × 4", "", "0, 1, 2, 3, 4, 5 …"]
+    qtbot.waitUntil(lambda: isinstance(dock.view, TensorsView), timeout=WAIT_MS)
+    shown = dock.view
+    assert isinstance(shown, TensorsView)
+    qtbot.waitUntil(lambda: shown.facts["Most"].text() == "11", timeout=WAIT_MS)
+    assert shown.chooser.currentText() == "features  3 × 4"
+    assert shown.facts["Type"].text() == "float32"
+    assert shown.facts["First"].text() == "0, 1, 2, 3, 4, 5 …"
     assert engine.requests[0].content_type == "application/x-npy"
 
 

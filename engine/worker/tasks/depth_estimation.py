@@ -25,12 +25,12 @@ from PIL import Image
 from engine.codecs.arrays import shape_text
 from engine.errors import EngineError, LoadFailed, Malformed, UnusableInput
 from engine.model_spec import ModelSpec
+from engine.viridis import VIRIDIS
 from engine.worker.tasks.base import CONTEXT, Arrays, Params, TableRows, not_taken
 from engine.worker.tasks.class_maps import not_numbers
 from engine.worker.tasks.interpolation import Axis, Floats, axes, sampled
 from engine.worker.tasks.placed_pictures import PlacedPictures
 from engine.worker.tasks.placement import Placement
-from engine.viridis import VIRIDIS
 
 MOST_NUMBERS = 4_000_000
 FORMS = ("grey", "grey16", "viridis")

@@ -13,10 +13,10 @@ from PIL import Image
 
 from engine.errors import EngineError, LoadFailed, Malformed
 from engine.model_spec import Preprocessing, TensorSpec
+from engine.viridis import VIRIDIS
 from engine.worker.tasks import create_task
 from engine.worker.tasks.base import CONTEXT, Task
 from engine.worker.tasks.placement import Placement, place
-from engine.viridis import VIRIDIS
 from tests.engine.worker.process import make_spec
 
 pytestmark = pytest.mark.real
