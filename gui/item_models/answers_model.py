@@ -29,7 +29,9 @@ def best_of(predictions: Any) -> tuple[str, float | None]:
         if "label" in first:
             return str(first["label"]), float(first["score"]) if first.get("score") is not None else None
         if "value" in first:
-            return f"{first['value']:g}" if isinstance(first["value"], float) else str(first["value"]), None
+            return ", ".join(
+                f"{p['value']:g}" if isinstance(p["value"], float) else str(p["value"]) for p in predictions
+            ), None
     return str(predictions), None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QEnterEvent, QPainter, QPaintEvent
+from PySide6.QtGui import QEnterEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractButton, QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from engine import Prediction
@@ -16,6 +16,8 @@ from gui.widgets.server_pill import ServerPill
 from gui.words import device_words, ms_words
 
 MAX_CHIPS = 3
+CHIP_WIDTH, BESIDE_CHIPS = 344, 460
+"""Pixels: of a chip with its gap, and of everything else in the header."""
 
 
 class Header(QFrame):
@@ -75,7 +77,7 @@ class Header(QFrame):
         """Loads first (newest), then the model that answers, then the others."""
         active = self._shelf.active
         cards = sorted(self._shelf.cards, key=lambda card: (not card.token, card is not active))
-        shown = cards[:MAX_CHIPS]
+        shown = cards[: self._room()]
         for _ in range(len(self.chips), max(1, len(shown))):
             self._add_chip()
         for i, chip in enumerate(self.chips):
@@ -90,6 +92,14 @@ class Header(QFrame):
         device = active.device if active is not None else ""
         self._device.setVisible(bool(device))
         self._device_name.setText(device_words(device))
+
+    def _room(self) -> int:
+        """How many chips stand side by side without covering each other."""
+        return min(MAX_CHIPS, max(1, (self.width() - BESIDE_CHIPS) // CHIP_WIDTH))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.refresh()
 
     def _add_chip(self) -> None:
         chip = ModelChip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QKeySequence, QShortcut
+from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from gui.engine_bridge import EngineBridge
@@ -15,6 +15,19 @@ from gui.widgets.drop_area import DropArea
 from gui.widgets.sample_strip import SampleStrip
 
 TEXT_TASKS = frozenset({"text-classification", "token-classification", "feature-extraction"})
+
+
+class TextBox(QPlainTextEdit):
+    """``asked`` on Ctrl+Enter; plain text only."""
+
+    asked = Signal()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        enter = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
+        if enter and event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            self.asked.emit()
+        else:
+            super().keyPressEvent(event)
 
 
 class ReadyPage(QWidget):
@@ -57,7 +70,7 @@ class ReadyPage(QWidget):
         self.table_buttons: list[Button] = []
 
     def _make_text_box(self) -> QWidget:
-        self.text = QPlainTextEdit()
+        self.text = TextBox()
         self.text.setProperty("kind", "reading")
         self.text.setPlaceholderText("Or type a text, and press Ctrl+Enter")
         self.text.setAccessibleName("Text to ask about")
@@ -67,10 +80,7 @@ class ReadyPage(QWidget):
         self.ask_button.setEnabled(False)
         self.ask_button.clicked.connect(self._ask_text)
         self.text.textChanged.connect(lambda: self.ask_button.setEnabled(bool(self.text.toPlainText().strip())))
-        for keys in ("Ctrl+Return", "Ctrl+Enter"):
-            shortcut = QShortcut(QKeySequence(keys), self.text)
-            shortcut.setContext(Qt.ShortcutContext.WidgetShortcut)
-            shortcut.activated.connect(self._ask_text)
+        self.text.asked.connect(self._ask_text)
         box = QWidget()
         column = QVBoxLayout(box)
         column.setContentsMargins(0, 0, 0, 0)

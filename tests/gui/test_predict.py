@@ -191,7 +191,7 @@ def test_a_folder_is_queued_and_its_counts_add_up(
     qtbot.waitUntil(lambda: words.text() == "7 files: 5 answered, 2 not answered", timeout=WAIT_MS)
     assert {str(request.lane) for request in engine.requests} == {"batch"}
     reasons = [str(item.error) for item in ready_window.queue.items if item.state is ItemState.FAILED]
-    assert reasons == ["This picture is damaged.", "plan.docx is not a picture or a table."]
+    assert reasons == ["This picture is damaged.", "plan.docx is not a picture, a table, a text or a recording."]
 
 
 def test_several_files_run_one_after_the_other(
@@ -244,10 +244,10 @@ def test_a_wrong_file_is_refused_while_it_is_dragged_and_when_dropped(
     drag(ready_window, mime)
     page = ready_window.predict_page
     qtbot.waitUntil(lambda: page.drop_state is DropState.REFUSED, timeout=WAIT_MS)
-    assert page.ready.drop_area.sentence == "Not a picture, a table or a model"
+    assert page.ready.drop_area.sentence == "Nothing that can be asked about, and no model"
     drop(ready_window, path)
     qtbot.waitUntil(lambda: page.banner.isVisible(), timeout=WAIT_MS)
-    assert page.banner.sentence == "holiday-plan.docx is not a picture, a table or a model."
+    assert page.banner.sentence == "holiday-plan.docx is not a picture, a table, a text, a recording or a model."
     assert not ready_window.queue.items
     assert page.drop_state is DropState.IDLE
 
