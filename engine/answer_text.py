@@ -21,7 +21,7 @@ MOST_BOXES = 8
 CONTENT_TYPES = {
     ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".bmp": "image/bmp",
     ".gif": "image/gif", ".tif": "image/tiff", ".tiff": "image/tiff", ".heic": "image/heic", ".avif": "image/avif",
-    ".csv": "text/csv", ".txt": "text/plain", ".json": "application/json",
+    ".csv": "text/csv", ".parquet": "application/vnd.apache.parquet", ".txt": "text/plain", ".json": "application/json",
     ".npy": "application/x-npy", ".npz": "application/x-npz",
     ".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".ogg": "audio/ogg",
 }  # fmt: skip

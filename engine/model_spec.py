@@ -114,6 +114,12 @@ class ModelSpec:
     skeleton: tuple[tuple[str, str], ...] = ()
     """Which key points are connected, by their names."""
     columns: tuple[str, ...] = ()
+    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of a table's columns that hold words: the words, in the order of the numbers that stand for them."""
+    one_hot: tuple[str, ...] = ()
+    """Those of them that are fed as a 1 among zeros."""
+    missing: dict[str, float | str] = field(default_factory=dict)
+    """What stands for a missing value by column, ``*`` for every other: a number, ``nan``, or a text."""
     architecture: str = ""
     """The class that weights belong to: transformers' (``ViTForImageClassification``), or ``file.py:Class``."""
     architecture_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -175,6 +181,9 @@ class ModelSpec:
             keypoints=tuple(str(s) for s in value["keypoints"]),
             skeleton=tuple((str(a), str(b)) for a, b in value["skeleton"]),
             columns=tuple(str(s) for s in value["columns"]),
+            categories={str(k): tuple(str(word) for word in v) for k, v in value["categories"].items()},
+            one_hot=tuple(str(s) for s in value["one_hot"]),
+            missing={str(k): v if isinstance(v, str) else float(v) for k, v in value["missing"].items()},
             architecture=str(value["architecture"]),
             precision=str(value["precision"]),
             architecture_kwargs=dict(value["architecture_kwargs"]),
@@ -213,9 +222,13 @@ class ModelSpec:
             rows.append((name, [t.to_json() for t in getattr(self, name)], self.evidence.get(name, ASSUMED)))
         for name in ("signatures", "labels", "columns"):
             rows.append((name, list(getattr(self, name)), self.evidence.get(name, ASSUMED)))
-        for name in ("keypoints", "skeleton"):
+        for name in ("keypoints", "skeleton", "one_hot"):
             if getattr(self, name):
                 rows.append((name, list(getattr(self, name)), self.evidence.get(name, ASSUMED)))
+        for name in ("categories", "missing"):
+            if value := getattr(self, name):
+                plain = {key: list(v) if isinstance(v, tuple) else v for key, v in value.items()}
+                rows.append((name, plain, self.evidence.get(name, ASSUMED)))
         if self.architecture:
             rows.append(("architecture", self.architecture, self.evidence.get("architecture", ASSUMED)))
         if self.precision:

@@ -2,7 +2,7 @@
 
     .venv/bin/python examples/train_shapes_keypoints.py
 
-About six minutes on two cores. Its head is that of Ultralytics' pose models: one row for each of 4 + 1 + 7 x 3
+About ten minutes on two cores. Its head is that of Ultralytics' pose models: one row for each of 4 + 1 + 7 x 3
 numbers, one column for each cell of the grids of strides 8, 16 and 32; the box as middle, width and height, then a
 score, then x, y and how sure it is to be seen of every point, in pixels of the 128 x 128 input. The file's metadata
 are those of their exports. Prints how many points of held-out pictures are found within a tenth of their figure's
@@ -33,8 +33,8 @@ from torch.nn import functional
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "shapes-keypoints"
 SEED = 61
-PICTURES = 6000
-STEPS = 2600
+PICTURES = 9000
+STEPS = 4200
 SIZES = ((0, 84), (64, 1000), (1000, 1001))
 """Which figures a stride learns, by their longer side in pixels of the input: none the coarsest, to which a hand is
 nothing."""
@@ -129,7 +129,7 @@ def train(random: Random) -> PoseNet:
     total = 0.0
     for step in range(STEPS):
         for group in optimiser.param_groups:
-            group["lr"] = rate_at(step, STEPS, 4e-3)
+            group["lr"] = rate_at(step, STEPS, 5e-3)
         rows = random.integers(0, PICTURES, BATCH)
         batch = varied(torch.from_numpy(pictures[rows]).float() / 255.0)
         value = loss(model.raw(batch), *(part[rows] for part in others))
@@ -214,7 +214,7 @@ def main() -> None:
     torch.set_num_threads(2)
     model = train(np.random.default_rng(SEED))
     random = np.random.default_rng(SEED + 1)
-    sides = random.integers(200, 480, (HELD_OUT, 2))
+    sides = random.integers(240, 480, (HELD_OUT, 2))
     share = share_found(model, [figures(int(w), int(h), random, held_out=True) for w, h in sides])
     print(f"held-out pictures: {HELD_OUT}, trained in {time.monotonic() - started:.0f} s")
     print(f"  PCK@0.1 {share:.3f}; bones {len(SKELETON)}")

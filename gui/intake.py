@@ -21,7 +21,7 @@ from gui.words import count_words, size_words
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"}
 )
-TABLE_SUFFIXES = frozenset({".csv"})
+TABLE_SUFFIXES = frozenset({".csv", ".parquet"})
 TENSOR_SUFFIXES = frozenset({".npy", ".npz"})
 TEXT_SUFFIXES = frozenset({".txt", ".md"})
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg"})
@@ -37,6 +37,7 @@ INSPECT_WAIT_S = 60.0
 
 _CONTENT_TYPES = {
     "table": "text/csv",
+    ".parquet": "application/vnd.apache.parquet",
     "text": "text/plain",
     ".wav": "audio/wav",
     ".flac": "audio/flac",
@@ -140,7 +141,7 @@ def input_file(path: Path) -> InputFile | None:
     kind = kind_of_name(path.name)
     if kind not in ("image", "table", "text", "audio", "tensor"):
         return None
-    content_type = _CONTENT_TYPES.get(kind) or _CONTENT_TYPES.get(path.suffix.lower())
+    content_type = _CONTENT_TYPES.get(path.suffix.lower()) or _CONTENT_TYPES.get(kind)
     return InputFile(path.name, kind, path, content_type=content_type)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 CSV = "text/csv"
 TEXT = "text/plain"
 JSON = "application/json"
+PARQUET = "application/vnd.apache.parquet"
 NPY = "application/x-npy"
 NPZ = "application/x-npz"
 MULTIPART = "multipart/form-data"
@@ -13,6 +14,8 @@ OCTET_STREAM = "application/octet-stream"
 _ALIASES = {
     "application/csv": CSV,
     "text/comma-separated-values": CSV,
+    "application/x-parquet": PARQUET,
+    "application/parquet": PARQUET,
     "application/npy": NPY,
     "application/npz": NPZ,
     # What Windows browsers name a .csv file where Excel is installed: the bytes decide.
@@ -30,6 +33,7 @@ _SIGNATURES = (
     (b"MM\x00*", "image/tiff"),
     (b"BM", "image/bmp"),
     (b"\x93NUMPY", NPY),
+    (b"PAR1", PARQUET),
     (b"PK\x03\x04", NPZ),
     (b"PK\x05\x06", NPZ),
     (b"fLaC", "audio/flac"),

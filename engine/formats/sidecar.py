@@ -240,6 +240,26 @@ def _arguments(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def _categories(value: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict) or not value:
+        raise _Wrong("a table from column to its categories")
+    check = _texts("categories", unique=True)
+    return {key: check(words) for key, words in value.items()}
+
+
+def _missing(value: Any) -> dict[str, float | str]:
+    """What stands for a missing value: a number, "nan", or a text for columns of text."""
+    if not isinstance(value, dict) or not value:
+        raise _Wrong('a table from column (or "*") to a number, "nan" or a text')
+    found: dict[str, float | str] = {}
+    for key, stands in value.items():
+        if isinstance(stands, float) and stands != stands:
+            found[key] = "nan"
+        else:
+            found[key] = stands if isinstance(stands, str) else _number(stands)
+    return found
+
+
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return all(_is_plain(item) for item in value)
@@ -258,6 +278,9 @@ _TOP: dict[str, Check] = {
     "keypoints": _texts("names of key points", unique=True),
     "skeleton": _pairs,
     "columns": _texts("column names", unique=True),
+    "one_hot": _texts("column names", unique=True),
+    "categories": _categories,
+    "missing": _missing,
     "precision": _one_of("float32", "float16", "bfloat16"),
     "architecture": _text,
     "architecture_kwargs": _arguments,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.codecs import arrays, json_inputs, media_types, multipart
+from engine.codecs.parquet import parse_parquet
 from engine.codecs.tables import parse_csv
 from engine.codecs.texts import check_text, decode_text
 from engine.errors import EngineError, Malformed, UnsupportedMediaType, UnusableInput
@@ -64,6 +65,10 @@ class InputReader:
             rows = [dict(zip(table.columns, cells, strict=True)) for cells in table.rows]
             self._read_rows(work, rows, decimal_comma=table.decimal_comma)
             work.form = Form.RESULTS
+        elif kind == media_types.PARQUET and self._task.takes_tables:
+            columns = parse_parquet(data)
+            self._read_rows(work, [dict(zip(columns.columns, cells, strict=True)) for cells in columns.rows])
+            work.form = Form.RESULTS
         elif kind is not None and kind.startswith(_IMAGE) and self._task.takes_images:
             self._add_image(work, data)
         elif kind == media_types.TEXT and isinstance(self._task, TakesText):
@@ -88,7 +93,7 @@ class InputReader:
         return kind
 
     def _unsupported(self, kind: str | None) -> UnsupportedMediaType:
-        takes = "an image, " if self._task.takes_images else "CSV, " if self._task.takes_tables else ""
+        takes = "an image, " if self._task.takes_images else "CSV, Parquet, " if self._task.takes_tables else ""
         takes += "text, " if isinstance(self._task, TakesText) else ""
         takes += "a recording, " if isinstance(self._task, TakesAudio) else ""
         what = f"input of type {kind}" if kind else "this input, whose type could not be recognised"

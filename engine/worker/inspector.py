@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from engine.codecs.parquet import MAGIC, parse_parquet
 from engine.codecs.tables import parse_csv
 from engine.errors import EngineError, InternalError, Malformed, ModelUnreadable, UnusableInput
 from engine.formats import describe_model
@@ -132,7 +133,12 @@ def _preview_image(arguments: dict[str, Any], buffers: list[Buffer]) -> Answer:
 
 def _preview_table(arguments: dict[str, Any], buffers: list[Buffer]) -> Answer:
     max_rows = _whole(arguments, "max_rows", MAX_PREVIEW_ROWS)
-    table = parse_csv(_input(arguments, buffers))
+    data = _input(arguments, buffers)
+    if data.startswith(MAGIC):
+        packed = parse_parquet(data, max_rows)
+        shown = [["" if cell is None else str(cell) for cell in row] for row in packed.rows]
+        return {"columns": list(packed.columns), "rows": shown, "total_rows": packed.total_rows}, []
+    table = parse_csv(data)
     rows = [list(row) for row in table.rows[:max_rows]]
     return {"columns": list(table.columns), "rows": rows, "total_rows": len(table.rows)}, []
 

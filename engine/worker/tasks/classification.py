@@ -64,9 +64,9 @@ def check_outputs(spec: ModelSpec) -> None:
 
 
 def _declared_width(tensor: TensorSpec) -> int | None:
-    """How many scores a row of ``tensor`` has, None where it is free."""
+    """How many scores a row of ``tensor`` has, None where it is free or can hold none."""
     row = tensor.shape[1:]
-    return None if -1 in row else math.prod(row)
+    return None if -1 in row or not tensor.dtype.startswith(("float", "bfloat")) else math.prod(row)
 
 
 def _fits(width: int, labels: int) -> bool:
@@ -90,8 +90,9 @@ def class_scores(raw: Arrays, spec: ModelSpec) -> NDArray[np.float64]:
 
 
 def _choose(raw: Arrays, spec: ModelSpec) -> NDArray[Any]:
-    """The output that holds the scores, as (rows, classes): the first declared that fits the labels."""
-    names = [t.name for t in spec.outputs if t.name in raw] or list(raw)
+    """The output that holds the scores, as (rows, classes): the first that fits the labels, declared ones before others
+    (a sequence of maps, as scikit-learn's converters write scores, cannot be declared)."""
+    names = list(dict.fromkeys([*(t.name for t in spec.outputs if t.name in raw), *raw]))
     for name in names:
         array = raw[name]
         if array.ndim == 0 or array.dtype.kind not in "biuf":

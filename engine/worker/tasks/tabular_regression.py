@@ -21,7 +21,7 @@ class TabularRegression(TabularClassification):
     """A table's rows as :class:`TabularClassification` takes them, with numbers in place of classes."""
 
     def check(self) -> None:
-        self.check_columns()
+        self._inputs.check()
         if self._spec.postprocessing.activation != "none":
             raise LoadFailed("A number to predict is no score: activation must be none for tabular-regression.")
 
