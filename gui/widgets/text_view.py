@@ -55,13 +55,16 @@ class TextView(QPlainTextEdit):
         self.setExtraSelections([])
 
     def show_spans(self, spans: Sequence[tuple[int, int, int]], lit: int = -1) -> None:
-        """Mark ``spans``, at most :data:`MOST_SPANS`; ``lit`` is the chosen one."""
+        """Mark ``spans``, at most :data:`MOST_SPANS`; ``lit`` is the chosen one. A span that the text does not hold, as
+        while an answer is there before its text, gets no mark."""
         self.spans, self.lit = list(spans[:MOST_SPANS]), lit
         edges = sorted({edge for start, end, _ in self.spans for edge in (start, end)})
         placed = dict(zip(edges, document_places(self.text, edges), strict=True))
         self._places = [(placed[start], placed[end]) for start, end, _ in self.spans]
         marks = []
-        for number, ((start, end), (_, _, kind)) in enumerate(zip(self._places, self.spans, strict=True)):
+        for number, ((start, end), (_, last, kind)) in enumerate(zip(self._places, self.spans, strict=True)):
+            if last > len(self.text):
+                continue
             mark = QTextEdit.ExtraSelection()
             colour = QColor(class_colour(kind))
             colour.setAlpha(_LIT if number == lit else _SOFT)
@@ -75,7 +78,7 @@ class TextView(QPlainTextEdit):
             mark.cursor, mark.format = cursor, form
             marks.append(mark)
         self.setExtraSelections(marks)
-        if 0 <= lit < len(self._places):
+        if 0 <= lit < len(self._places) and self.spans[lit][1] <= len(self.text):
             cursor = QTextCursor(self.document())
             cursor.setPosition(self._places[lit][0])
             self.blockSignals(True)

@@ -36,7 +36,7 @@ from gui.views.vectors import VectorsView
 from gui.widgets.image_view import STEP, ImageView
 from gui.widgets.overlays import Readout, Things, Tint
 from gui.widgets.tensor_view import slice_of
-from gui.widgets.text_view import document_places
+from gui.widgets.text_view import TextView, document_places
 from tests.fakes import TIMING, FakeEngine, spec
 from tests.gui.conftest import WAIT_MS, WindowFactory, drop
 from tests.gui.test_predict import picture
@@ -407,6 +407,16 @@ def test_spans_are_marked_where_they_stand(qtbot: QtBot, shown: Any, tmp_path: P
     assert refined.params == [{"threshold": 0.8}]
     view.classes.boxes["PER"].click()
     assert text.extraSelections() == []
+
+
+def test_spans_that_the_text_does_not_hold_get_no_mark(qtbot: QtBot) -> None:
+    view = TextView()
+    qtbot.addWidget(view)
+    view.show_spans([(0, 3, 0), (16, 20, 1)], lit=1)
+    assert view.extraSelections() == []
+    view.show_text(TEXT)
+    view.show_spans([(0, 3, 0), (16, 2000, 1)], lit=1)
+    assert [mark.cursor.selectedText() for mark in view.extraSelections()] == ["Ana"]
 
 
 def test_places_count_as_the_document_counts() -> None:
