@@ -181,6 +181,10 @@ def _with_sidecar(spec: ModelSpec, sidecar: Sidecar) -> ModelSpec:
         *(f"preprocessing.{key}" for key in sidecar.preprocessing),
         *(f"postprocessing.{key}" for key in sidecar.postprocessing),
     ]
+    if spec.task == "tabular-regression" and "activation" not in sidecar.postprocessing:
+        # What the last operation told was told of scores; the sidecar says that the output is no score.
+        spec = replace(spec, postprocessing=replace(spec.postprocessing, activation="none"))
+        sources.append("postprocessing.activation")
     return replace(spec, evidence=spec.evidence | dict.fromkeys(sources, SIDECAR)) if sources else spec
 
 

@@ -53,6 +53,16 @@ def test_what_a_file_says_of_itself(tmp_path: Path) -> None:
     )
 
 
+def test_a_number_to_predict_is_taken_for_no_score(tmp_path: Path) -> None:
+    file = written(tmp_path, model())
+    sidecar = tmp_path / "net.deskside.toml"
+    sidecar.write_text('task = "tabular-regression"\ncolumns = ["a", "b", "c"]\n')
+    spec = describe_model(file)
+    assert (spec.postprocessing.activation, spec.evidence["postprocessing.activation"]) == ("none", "sidecar")
+    sidecar.write_text(sidecar.read_text() + '[postprocessing]\nactivation = "sigmoid"\n')
+    assert describe_model(file).postprocessing.activation == "sigmoid"
+
+
 def test_field_numbers_are_those_of_onnx() -> None:
     for message, fields in onnx_graph.FIELDS.items():
         descriptor = onnx
