@@ -47,8 +47,9 @@ def test_every_folder_is_complete(name: str) -> None:
 
 
 def test_they_are_small() -> None:
-    total = sum(p.stat().st_size for p in EXAMPLES.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    assert total < 5_000_000
+    sizes = {name: sum(p.stat().st_size for p in (EXAMPLES / name).rglob("*") if p.is_file()) for name in MODELS}
+    assert {name: size for name, size in sizes.items() if size > 2_000_000} == {}
+    assert sum(sizes.values()) < 8_000_000
 
 
 @pytest.mark.parametrize("name", DIGITS)
