@@ -9,12 +9,12 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from embedded_server.addresses import WILDCARDS, url_host
-from embedded_server.protocols.native import LONGEST_TIMEOUT_MS, TIMEOUT_HEADER
+from embedded_server.protocols.native import LONGEST_TIMEOUT_MS, SHARES, TIMEOUT_HEADER, WORDS
 from engine.golden import GoldenReport, GoldenSample
 
 DOOR = "network"
 _GRACE_S = 5.0
-_IN_QUERY = frozenset({"top_k", "threshold"})
+_IN_QUERY = frozenset({"top_k", *SHARES, *WORDS})
 
 
 class NotAnswered(Exception):

@@ -33,6 +33,9 @@ DEFAULT_TIMEOUT_MS = 30_000
 LONGEST_TIMEOUT_MS = 60_000
 MOST_TOP_K = 100_000
 
+SHARES = ("threshold", "iou")
+WORDS = ("masks", "depth", "subtask", "aggregation_strategy")
+"""Parameters of tasks that choose one of a few forms."""
 MOST_VERSION = 64
 
 _PUBLIC_FIELDS = (
@@ -122,20 +125,27 @@ def timeout_ms(header: str | None) -> int:
 
 
 def query_params() -> dict[str, Any]:
-    """``top_k`` (int) and ``threshold`` (0..1) of the query, where given. Raises Malformed."""
+    """``top_k`` (int), ``threshold`` and ``iou`` (0..1), and the words of :data:`WORDS`, where the query has them; the
+    model's task checks the words. Raises Malformed."""
     params: dict[str, Any] = {}
     if (text := request.args.get("top_k")) is not None:
         if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MOST_TOP_K:
             raise Malformed(f"top_k must be a whole number from 1 to {MOST_TOP_K}.")
         params["top_k"] = int(text)
-    if (text := request.args.get("threshold")) is not None:
-        try:
-            threshold = float(text)
-        except ValueError:
-            threshold = math.nan
-        if not 0.0 <= threshold <= 1.0:
-            raise Malformed("threshold must be a number from 0 to 1.")
-        params["threshold"] = threshold
+    for name in SHARES:
+        if (text := request.args.get(name)) is not None:
+            try:
+                share = float(text)
+            except ValueError:
+                share = math.nan
+            if not 0.0 <= share <= 1.0:
+                raise Malformed(f"{name} must be a number from 0 to 1.")
+            params[name] = share
+    for name in WORDS:
+        if (text := request.args.get(name)) is not None:
+            if re.fullmatch(r"[a-z0-9_-]{1,32}", text) is None:
+                raise Malformed(f"{name} must be a word.")
+            params[name] = text
     return params
 
 
