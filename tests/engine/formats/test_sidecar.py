@@ -124,4 +124,6 @@ def test_the_examples_in_the_documentation_are_valid(tmp_path: Path) -> None:
     for example in examples:
         (tmp_path / "deskside.toml").write_text(example)
         tasks.add(read_sidecar(tmp_path / "deskside.toml").fields["task"])
-    assert tasks == {"image-classification", "tabular-classification", "raw-tensors"}
+    assert tasks == {
+        "image-classification", "keypoint-detection", "tabular-classification", "tabular-regression", "raw-tensors",
+    }  # fmt: skip
