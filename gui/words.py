@@ -7,11 +7,16 @@ from engine.events import LoadStage
 THIN = "\u2009"
 
 _FORMATS = {
+    "bioimage_io": "BioImage.IO",
+    "hugging_face": "Hugging Face",
     "keras": "Keras",
-    "saved_model": "SavedModel",
-    "torchscript": "TorchScript",
+    "keras_h5": "Keras HDF5",
     "onnx": "ONNX",
+    "saved_model": "SavedModel",
+    "state_dict": "PyTorch weights",
+    "tflite": "LiteRT",
     "torch_export": "PyTorch export",
+    "torchscript": "TorchScript",
     "fake": "test model",
 }
 

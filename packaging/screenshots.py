@@ -426,7 +426,7 @@ def _shrink(path: Path) -> None:
     rgb.save(path, optimize=True)
 
 
-SCENES = (empty, ready, result, card, consent, progress, failure, table, server, views)
+SCENES = (empty, ready, result, card, consent, progress, failure, table, views, server)
 
 
 def shoot_all(

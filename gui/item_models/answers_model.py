@@ -69,6 +69,12 @@ class AnswersModel(QAbstractTableModel):
     def inputs(self, row: int) -> tuple[str, ...]:
         return self._inputs[row] if row < len(self._inputs) else ()
 
+    @property
+    def has_scores(self) -> bool:
+        """False where answers are there and none has a score, as numbers that were predicted have none."""
+        answers = [result["predictions"] for result in self._results if "predictions" in result]
+        return not answers or any(best_of(answer)[1] is not None for answer in answers)
+
     def doubtful_rows(self, below: float) -> int:
         scores = (best_of(result.get("predictions"))[1] for result in self._results)
         return sum(score is not None and score < below for score in scores)

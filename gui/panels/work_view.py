@@ -335,6 +335,7 @@ class WorkView(QWidget):
         self.table.setColumnWidth(ROW, 52)
         self.table.setColumnWidth(ANSWER, 140)
         self.table.setColumnWidth(SCORE, 190)
+        self.table.setColumnHidden(SCORE, rows > 0 and not self.answers.has_scores)
         for column in range(FIRST_INPUT, self.answers.columnCount()):
             head = str(self.answers.headerData(column, Qt.Orientation.Horizontal))
             self.table.setColumnWidth(column, min(180, max(84, self.fontMetrics().horizontalAdvance(head) + 28)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from PySide6.QtCore import QModelIndex, Qt
 from PySide6.QtGui import QStandardItem, QStandardItemModel
-from PySide6.QtWidgets import QAbstractItemView, QFrame, QTableView, QVBoxLayout
+from PySide6.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QTableView, QVBoxLayout
 
 from gui.engine_bridge import EngineBridge
 from gui.views.base import AnswerView, Canvas
@@ -76,7 +76,8 @@ class SpansView(AnswerView):
         for entry in self._shown[:MOST_ROWS]:
             cells = (entry.get("word", ""), _kind(entry), percent_words(float(entry.get("score") or 0.0)))
             self.model.appendRow([QStandardItem(str(cell)) for cell in cells])
-        for column, width in enumerate((140, 72, 80)):
+        self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column, width in ((1, 72), (2, 76)):
             self.table.setColumnWidth(column, width)
         self.table.setVisible(bool(self._shown))
         self._mark(-1)

@@ -64,7 +64,6 @@ class ThingsView(AnswerView):
         table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         table.setAccessibleName("What was found")
-        table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         table.horizontalHeader().setHighlightSections(False)
         table.setMinimumHeight(120)
         table.selectionModel().currentRowChanged.connect(self._on_row)
@@ -121,7 +120,8 @@ class ThingsView(AnswerView):
             size = f"{box['xmax'] - box['xmin']} × {box['ymax'] - box['ymin']}" if box else ""
             score = percent_words(float(entry["score"])) if isinstance(entry.get("score"), float) else ""
             self.model.appendRow([QStandardItem(str(text)) for text in (entry.get("label", ""), score, size)])
-        for column, width in enumerate((112, 80, 104)):
+        self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column, width in ((1, 80), (2, 96)):
             self.table.setColumnWidth(column, width)
         self.table.setVisible(bool(self._shown))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from engine.formats.describe import FORMATS
 from engine.model_spec import ModelSpec, Postprocessing, Preprocessing, TensorSpec, TrustClass
 from gui.evidence import Evidence, EvidenceRow, as_text, evidence_rows, found_of, found_words
 from gui.golden import golden_words
+from gui.words import format_words
 from tests.fakes import FakeEngine, spec
 from tests.gui.card_engine import flowers
 
@@ -108,3 +110,7 @@ def test_the_badge_says_which_doors_agreed() -> None:
     assert unasked.sentence == "The kept answer could not be checked"
     assert unasked.second.startswith("The model is busy. ")
     assert golden_words(None).sentence == "No answer is kept to check against"
+
+
+def test_every_format_has_a_name_for_people() -> None:
+    assert {name for name in FORMATS if format_words(name) == name} == set()

@@ -20,6 +20,7 @@ from pytestqt.qtbot import QtBot
 from engine.model_spec import Postprocessing
 from engine.prediction import ImagePreview, Prediction, PredictRequest
 from gui import theme
+from gui.item_models.answers_model import SCORE
 from gui.main_window import MainWindow
 from gui.panels.work_view import WorkView
 from gui.views import AnswerView, JsonView
@@ -129,6 +130,7 @@ def test_a_threshold_refines_and_never_asks_again(
     _, view = shown(ThingsView, "object-detection", detections, postprocessing=Postprocessing(threshold=0.3, iou=0.6))
     assert (view.threshold.value, view.overlap.value) == (0.3, 0.6)
     assert view.head.text() == "3 objects"
+    assert not view.table.horizontalScrollBar().isVisible(), "the columns fit the dock"
     view.threshold.slider.setValue(60)
     qtbot.waitUntil(lambda: view.head.text() == "2 objects", timeout=WAIT_MS)
     assert refined.params == [{"threshold": 0.6, "iou": 0.6}]
@@ -400,6 +402,7 @@ def test_spans_are_marked_where_they_stand(qtbot: QtBot, shown: Any, tmp_path: P
     marked = [selection.cursor.selectedText() for selection in text.extraSelections()]
     assert marked == ["Ana", "Rome"]
     assert [view.model.item(row, 1).text() for row in range(2)] == ["PER", "LOC"]
+    assert not view.table.horizontalScrollBar().isVisible(), "the columns fit the dock"
     view.table.selectRow(1)
     assert text.lit == 1
     view.threshold.slider.setValue(80)
@@ -478,6 +481,7 @@ def test_predicted_numbers_stand_with_their_names(qtbot: QtBot, shown: Any, tmp_
     assert view.grid.itemAtPosition(1, 0).widget().text() == "age"
     answers = work_of(window).answers
     assert answers.data(answers.index(0, 1)) == "4.25, 7"
+    qtbot.waitUntil(lambda: work_of(window).table.isColumnHidden(SCORE), timeout=WAIT_MS)
 
 
 def test_features_are_counted_and_kept(
