@@ -74,12 +74,16 @@ def _best(predictions: Predictions) -> str:
     if isinstance(predictions, dict):
         if "depth" in predictions and all(isinstance(predictions.get(n), float) for n in ("minimum", "maximum")):
             return _depth(predictions)
+        if isinstance(predictions.get("image"), bytes) and isinstance(predictions.get("width"), int):
+            return _picture(predictions)
         return ", ".join(f"{name} {_part(part)}" for name, part in predictions.items())
     if not predictions:
         return "nothing found"
     best = predictions[0]
     if isinstance(best, dict) and isinstance(best.get("box"), dict):
         return _boxes(predictions)
+    if isinstance(best, dict) and isinstance(best.get("keypoints"), list):
+        return _points(best["keypoints"])
     if all(isinstance(entry, dict) and isinstance(entry.get("area"), float) for entry in predictions):
         return _masks(predictions)
     if isinstance(best, dict) and "label" in best and isinstance(best.get("score"), float):
@@ -118,6 +122,13 @@ def _boxes(found: list[dict[str, Any]]) -> str:
     return "; ".join([*told, f"and {more} more"] if more else told)
 
 
+def _points(found: list[dict[str, Any]]) -> str:
+    """``nose 12,40; left_eye 14,38``, in the answer's order, as many as a line holds."""
+    told = [f"{point['label']} {point['x']:g},{point['y']:g}" for point in found[:MOST_BOXES]]
+    more = len(found) - len(told)
+    return "; ".join([*told, f"and {more} more"] if more else told)
+
+
 def _masks(found: list[dict[str, Any]]) -> str:
     """``circle  98.1%, 12.4% of the picture``, in the answer's order, as many as a line holds; a class alone has no
     score."""
@@ -132,6 +143,12 @@ def _masks(found: list[dict[str, Any]]) -> str:
 def _depth(answer: dict[str, Any]) -> str:
     """``depth 0.3 to 4.2``; what else there is to say of it comes with it."""
     said = f"depth {answer['minimum']:.4g} to {answer['maximum']:.4g}"
+    return f"{said}  {answer['note']}" if answer.get("note") else said
+
+
+def _picture(answer: dict[str, Any]) -> str:
+    """``picture of 112 x 256 pixels``; what else there is to say of it comes with it."""
+    said = f"picture of {answer['width']} x {answer['height']} pixels"
     return f"{said}  {answer['note']}" if answer.get("note") else said
 
 

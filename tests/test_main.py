@@ -184,6 +184,25 @@ def test_ask_takes_a_text_for_itself_where_the_task_takes_texts(tmp_path: Path) 
             [{"label": "x", "score": None, "mask": b"", "area": 0.5}] * 10,
             "x  50.0% of the picture; " * 8 + "and 2 more",
         ),
+        (
+            [{"keypoints": [{"label": "nose", "x": 12.5, "y": 40.0, "score": None}, {"label": "ear", "x": 1, "y": 2}]}],
+            "nose 12.5,40; ear 1,2",
+        ),
+        ([{"keypoints": [{"label": "p", "x": 1, "y": 2}] * 9}], "p 1,2; " * 8 + "and 1 more"),
+        (
+            [
+                {
+                    "label": "figure",
+                    "score": 0.984,
+                    "box": {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4},
+                    "keypoints": [{"label": "head", "x": 1, "y": 2, "score": 0.9}],
+                }
+            ],
+            "figure  98.4% at 1,2-3,4",
+        ),
+        ({"image": b"png", "width": 112, "height": 256}, "picture of 112 x 256 pixels"),
+        ({"image": b"png", "width": 1, "height": 2, "note": "First frame."}, "picture of 1 x 2 pixels  First frame."),
+        ({"image": b"png"}, "image a picture of 3 bytes"),
         ({"depth": b"png", "predicted_depth": None, "minimum": 0.3, "maximum": 4.2}, "depth 0.3 to 4.2"),
         ({"depth": b"p", "minimum": 2.0, "maximum": 2.0, "note": "The same."}, "depth 2 to 2  The same."),
         ({"depth": b"p", "minimum": "x", "maximum": 2.0}, "depth a picture of 1 bytes, minimum x, maximum 2.0"),

@@ -142,7 +142,11 @@ def _format_of(data: bytes) -> str:
         expected = ", ".join(formats[:-1]) + " or " + formats[-1]
         raise UnusableInput(f"This is not a picture that can be opened: expected {expected}.", code="image_format")
     if name not in formats:
-        raise UnusableInput(f"{name} pictures cannot be opened by this installation.", code="image_format")
+        remedy = ", or install pillow-heif" if name == "HEIC" else ""
+        raise UnusableInput(
+            f"{name} pictures cannot be opened by this installation: save it as JPEG or PNG{remedy}.",
+            code="image_format",
+        )
     if name == "HEIC":
         importlib.import_module("pillow_heif").register_heif_opener()
     return name

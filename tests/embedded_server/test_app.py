@@ -72,9 +72,21 @@ def test_a_bad_deadline_is_400(http: Door2Client, engine: FakeEngine, value: str
     assert engine.requests == []
 
 
+def test_every_parameter_of_a_task_can_stand_in_the_query(http: Door2Client, engine: FakeEngine) -> None:
+    query = "iou=0.4&masks=rle&depth=grey16&subtask=instance&aggregation_strategy=none&unknown=1"
+    assert http.post(f"/predict/digits-keras?{query}").status_code == 200
+    assert engine.requests[0].params == {
+        "iou": 0.4, "masks": "rle", "depth": "grey16", "subtask": "instance", "aggregation_strategy": "none",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "query", ["top_k=0", "top_k=-1", "top_k=x", "top_k=1.0", "top_k=", "threshold=2", "threshold=nan", "threshold=x"]
-)
+    "query",
+    [
+        "top_k=0", "top_k=-1", "top_k=x", "top_k=1.0", "top_k=", "threshold=2", "threshold=nan", "threshold=x",
+        "iou=-0.1", "iou=", "masks=", "masks=RLE", "depth=a%20b", "subtask=%3Cb%3E", f"masks={'x' * 33}",
+    ],
+)  # fmt: skip
 def test_bad_parameters_are_400(http: Door2Client, query: str) -> None:
     response = http.post(f"/predict/digits-keras?{query}")
     assert (response.status_code, code(response)) == (400, "malformed")

@@ -55,6 +55,46 @@ def test_exif_orientation_is_applied(kind: str) -> None:
     assert rgb[35, 10] == pytest.approx([0, 0, 255], abs=12)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_stands_upright(orientation: int) -> None:
+    """Corners of four colours, laid down as a camera of that orientation does, stand where they were seen."""
+    upright = Image.new("RGB", (40, 20))
+    corners = {(5, 5): (255, 0, 0), (35, 5): (0, 255, 0), (5, 15): (0, 0, 255), (35, 15): (255, 255, 255)}
+    for (x, y), colour in corners.items():
+        upright.paste(colour, (x - 5, y - 5, x + 5, y + 5))
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }  # fmt: skip
+    laid = upright.transpose(undo[orientation]) if orientation in undo else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    decoded = decode_image(encoded(laid, "PNG", exif=exif))
+    assert decoded.source_size == (40, 20)
+    for place, colour in corners.items():
+        assert decoded.as_mode("RGB").getpixel(place) == colour
+
+
+def test_cmyk_photographs_have_their_colours() -> None:
+    """Also those of Adobe's programs, whose four channels are stored the other way round: Pillow's own JPEGs are."""
+    yellow = encoded(Image.new("CMYK", (16, 16), (0, 0, 255, 0)), "JPEG", quality=95)
+    assert b"Adobe" in yellow[:64]
+    red, green, blue = np.asarray(decode_image(yellow).as_mode("RGB"))[8, 8].tolist()
+    assert min(red, green) > 180
+    assert blue < 80
+
+
+def test_heic_without_its_plug_in_is_told_what_to_do() -> None:
+    if "HEIC" in supported_formats():
+        pytest.skip("this installation has the plug-in for HEIC")
+    with pytest.raises(UnusableInput) as caught:
+        decode_image(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic")
+    assert caught.value.message == (
+        "HEIC pictures cannot be opened by this installation: save it as JPEG or PNG, or install pillow-heif."
+    )
+
+
 def test_transparency_lies_on_white() -> None:
     clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
     assert decode_image(encoded(clear, "PNG")).as_mode("RGB").getpixel((0, 0)) == (255, 255, 255)
@@ -112,7 +152,12 @@ def test_icc_profile_is_converted_and_a_broken_one_is_said() -> None:
 
 def test_only_the_first_frame_is_used_and_the_note_says_so() -> None:
     frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "green", "blue")]
-    for kind, note in (("GIF", "first of 3 frames"), ("TIFF", "first of 3 pages"), ("WEBP", "first of 3 frames")):
+    for kind, note in (
+        ("GIF", "first of 3 frames"),
+        ("TIFF", "first of 3 pages"),
+        ("WEBP", "first of 3 frames"),
+        ("PNG", "first of 3 frames"),
+    ):
         decoded = decode_image(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
         assert decoded.note == note
         assert np.asarray(decoded.as_mode("RGB"))[3, 3].astype(int) == pytest.approx([255, 0, 0], abs=12)

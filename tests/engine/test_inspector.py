@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import soundfile
 from PIL import Image
 
 from engine.protocol import Buffer, Message, ProtocolError, read_frame, write_frame
@@ -100,6 +101,51 @@ def test_previews_a_table(child: Child) -> None:
     data = b"a;b\n" + b"1;2\n" * 500
     result = child.result("preview_table", {"max_rows": 2}, [data])
     assert result == {"columns": ["a", "b"], "rows": [["1", "2"], ["1", "2"]], "total_rows": 500}
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG"])
+def test_previews_a_recording(child: Child, kind: str) -> None:
+    """Silence, then a tone on one of two channels: the outline is that of the widest."""
+    tone = np.zeros((16_000, 2), np.float32)
+    tone[8_000:, 0] = np.sin(np.arange(8_000) * 0.3)
+    file = io.BytesIO()
+    soundfile.write(file, tone, 16_000, format=kind)
+    message = child.call("preview_audio", {"points": 100}, [file.getvalue()])
+    found = message.header["result"]
+    assert (found["seconds"], found["rate"], found["channels"]) == (1.0, 16_000, 2)
+    low, high = (np.frombuffer(buffer, "<f4") for buffer in message.buffers)
+    assert (len(low), len(high)) == (100, 100)
+    assert max(abs(low[:48]).max(), high[:48].max()) < 0.02
+    assert high[52:98].min() > 0.8
+    assert low[52:98].max() < -0.8
+
+
+def test_a_silent_and_a_tiny_recording_have_an_outline(child: Child) -> None:
+    for samples, points in ((np.zeros(800), 50), (np.full(3, 0.25), 3)):
+        file = io.BytesIO()
+        soundfile.write(file, samples, 8_000, format="WAV")
+        message = child.call("preview_audio", {"points": 50}, [file.getvalue()])
+        assert len(np.frombuffer(message.buffers[0], "<f4")) == points
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"RIFF\x24\x00\x00\x00WAVEfmt ", "This is not a recording that can be opened"),
+        (b"\x89PNG\r\n\x1a\n", "This is not a recording that can be opened"),
+        (b"", "This is not a recording that can be opened"),
+    ],
+)
+def test_what_is_no_recording_has_no_outline(child: Child, data: bytes, words: str) -> None:
+    assert words in child.error("preview_audio", {"points": 10}, [data])["message"]
+
+
+def test_a_recording_without_samples_is_told(child: Child) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(0), 8_000, format="WAV")
+    assert "no" in child.error("preview_audio", {"points": 10}, [file.getvalue()])["message"]
+    for points in (0, True, 10**9, "x"):
+        assert child.error("preview_audio", {"points": points}, [file.getvalue()])["code"] == "malformed"
 
 
 def test_refusals_have_code_and_sentence_and_the_next_call_is_answered(child: Child, tmp_path: Path) -> None:

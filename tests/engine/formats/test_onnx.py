@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engine.errors import ModelCorrupt, ModelError, ModelFormatUnknown, ModelRefused, ModelUnreadable
 from engine.formats import describe_model, onnx_graph, onnx_model, protobuf_wire
-from engine.model_spec import TensorSpec, TrustClass
+from engine.keypoint_heads import COCO_POINTS, COCO_SKELETON
+from engine.model_spec import ModelSpec, TensorSpec, TrustClass
 
 WEIGHTS = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -342,3 +343,50 @@ def test_a_rectangular_classifier_is_stretched_and_wrong_names_are_told(tmp_path
     assert spec.preprocessing.crop == "none"
     assert spec.labels == ()
     assert spec.evidence["labels"] == "assumed (net.onnx: metadata_props has 2 names, the model 4 classes)"
+
+
+def pose(tmp_path: Path, shape: list[Any], **props: str) -> ModelSpec:
+    x = [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 64])]
+    y = [helper.make_tensor_value_info("output0", TensorProto.FLOAT, shape)]
+    made = model(helper.make_graph([helper.make_node("Constant", [], ["output0"], value_float=0.0)], "g", x, y))
+    known = {"task": "pose", "names": "{0: 'person'}", "imgsz": "[64, 64]", "batch": "1", "kpt_shape": "[17, 3]"}
+    for key, value in (known | props).items():
+        entry = made.metadata_props.add()
+        entry.key, entry.value = key, value
+    return describe_model(written(tmp_path, made))
+
+
+CELLS = 8 * 8 + 4 * 4 + 2 * 2
+
+
+def test_ultralytics_poses_are_ready_to_use(tmp_path: Path) -> None:
+    spec = pose(tmp_path, [1, 4 + 1 + 51, CELLS])
+    assert (spec.task, spec.labels, spec.keypoints) == ("keypoint-detection", ("person",), COCO_POINTS)
+    assert spec.skeleton == COCO_SKELETON
+    assert (spec.preprocessing.resize, spec.preprocessing.size) == ("letterbox", (64, 64))
+    assert (spec.postprocessing.head, spec.postprocessing.threshold) == ("yolov8-pose", 0.25)
+    assert spec.evidence["task"] == "net.onnx: metadata_props task pose"
+    assert spec.evidence["keypoints"] == "net.onnx: metadata_props kpt_shape (the points of people in COCO)"
+
+
+def test_poses_of_other_things_keep_their_names(tmp_path: Path) -> None:
+    spec = pose(tmp_path, [1, 4 + 1 + 4, CELLS], kpt_shape="[2, 2]", kpt_names="{0: ['tip', 'base']}")
+    assert (spec.keypoints, spec.skeleton) == (("tip", "base"), ())
+    assert spec.evidence["keypoints"] == "net.onnx: metadata_props kpt_names"
+    spec = pose(tmp_path, [1, 4 + 1 + 4, CELLS], kpt_shape="[2, 2]", kpt_names="{0: ['tip']}")
+    assert spec.keypoints == ("POINT_0", "POINT_1")
+    assert spec.evidence["keypoints"] == "net.onnx: metadata_props kpt_shape (without names)"
+
+
+@pytest.mark.parametrize("shape", [[1, 4 + 1 + 50, CELLS], [1, 57, 10], [1, 56]])
+def test_outputs_that_do_not_fit_the_points_stay_tensors(tmp_path: Path, shape: list[Any]) -> None:
+    spec = pose(tmp_path, shape)
+    assert (spec.task, spec.keypoints) == ("raw-tensors", ())
+    assert spec.evidence["task"].endswith("task pose (its outputs are no points; answered as raw tensors)")
+
+
+@pytest.mark.parametrize("points", ["[17, 4]", "[0, 3]", "17", "[17]", "['a', 'b']", "[1001, 3]", "os.getcwd()"])
+def test_counts_of_points_that_are_none_are_left_out(tmp_path: Path, points: str) -> None:
+    spec = pose(tmp_path, [1, 56, CELLS], kpt_shape=points)
+    assert spec.task == "raw-tensors"
+    assert spec.evidence["task"] == "net.onnx: metadata_props task pose (answered as raw tensors)"

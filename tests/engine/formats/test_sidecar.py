@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from engine.detection_heads import HEADS
 from engine.errors import ModelUnreadable, SidecarInvalid
-from engine.formats.sidecar import read_sidecar
+from engine.formats.sidecar import Sidecar, read_sidecar
+from engine.keypoint_heads import HEADS as KEYPOINT_HEADS
 from engine.model_spec import TensorSpec
+from engine.segmentation_heads import HEADS as SEGMENTATION_HEADS
 from engine.sidecar_file import find_sidecar
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "sidecar.md"
 
 
-def read(tmp_path: Path, text: str | bytes) -> object:
+def read(tmp_path: Path, text: str | bytes) -> Sidecar:
     file = tmp_path / "deskside.toml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     return read_sidecar(file)
@@ -41,6 +44,29 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert sidecar.preprocessing["std"] == (1.0, 2.0, 3.0)
     assert sidecar.postprocessing == {"activation": "sigmoid", "threshold": 0.5, "iou": 0.4}
     assert "preprocessing" not in sidecar.fields
+
+
+def test_keys_of_points_and_tables_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "deskside.toml"
+    file.write_text(
+        'task = "keypoint-detection"\nkeypoints = ["head", "hand"]\nskeleton = [["head", "hand"]]\n'
+        'columns = ["size", "sort"]\none_hot = ["sort"]\n[categories]\nsort = ["a", "b"]\n'
+        '[missing]\nsize = 2\nsort = "a"\n"*" = nan\n'
+        '[preprocessing]\nmultiple = 8\n[postprocessing]\nhead = "heat-maps"\nscaling = "-1..1"\n'
+    )
+    sidecar = read_sidecar(file)
+    assert sidecar.fields["keypoints"] == ("head", "hand")
+    assert sidecar.fields["skeleton"] == (("head", "hand"),)
+    assert sidecar.fields["one_hot"] == ("sort",)
+    assert sidecar.fields["categories"] == {"sort": ("a", "b")}
+    assert sidecar.fields["missing"] == {"size": 2.0, "sort": "a", "*": "nan"}
+    assert sidecar.preprocessing == {"multiple": 8}
+    assert sidecar.postprocessing == {"head": "heat-maps", "scaling": "-1..1"}
+
+
+@pytest.mark.parametrize("head", [*HEADS, *SEGMENTATION_HEADS, *KEYPOINT_HEADS])
+def test_every_head_can_be_stated(tmp_path: Path, head: str) -> None:
+    assert read(tmp_path, f'[postprocessing]\nhead = "{head}"').postprocessing == {"head": head}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +100,20 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         ("[architecture_kwargs]\nwhen = 2024-01-01", "architecture_kwargs: expected a table of numbers"),
         ("[architecture_kwargs]\ninner = {a = 1}", "architecture_kwargs: expected a table of numbers"),
         ('[architecture_kwargs]\n"a b" = 1', "architecture_kwargs: expected names of the class's arguments"),
+        ('keypoints = "nose"', "keypoints: expected a list of names of key points"),
+        ('keypoints = ["nose", "nose"]', "keypoints: expected a list of names of key points, each once"),
+        ('skeleton = [["nose"]]', "skeleton: expected"),
+        ('skeleton = [["nose", 3]]', "skeleton: expected"),
+        ('skeleton = "nose"', "skeleton: expected"),
+        ("categories = {}", "categories: expected a table from column to its categories"),
+        ('categories = ["a"]', "categories: expected a table from column to its categories"),
+        ('[categories]\nsort = ["a", "a"]', "categories: expected a list of categories, each once"),
+        ("one_hot = [1]", "one_hot: expected a list of column names"),
+        ("missing = 3", 'missing: expected a table from column (or "*") to a number, "nan" or a text'),
+        ("[missing]\nsize = true", "missing: expected a number"),
+        ("[missing]\nsize = inf", "missing: expected a number"),
+        ('[postprocessing]\nscaling = "3..1"', "postprocessing.scaling: expected a range"),
+        ('[postprocessing]\nhead = "yolov9"', "postprocessing.head: expected one of"),
         ('labels = "a"', "labels: expected a list of class names"),
         ("labels = []", "labels: expected a list of class names"),
         ('columns = ["a", "a"]', "columns: expected a list of column names, each once"),
