@@ -7,7 +7,9 @@
 ``end-to-end``  (rows, boxes, 6): xmin, ymin, xmax, ymax, score, class, overlaps already removed (YOLOv10, ``nms=True``)
 ``detr``        ``logits`` (rows, queries, classes [+ 1]) and ``pred_boxes`` (rows, queries, 4) as shares of the picture
 ``tensorflow``  ``detection_boxes`` (ymin, xmin, ymax, xmax as shares), ``detection_scores``, ``detection_classes`` from
-                1, ``num_detections``: TensorFlow's Object Detection API; and its LiteRT form, classes from 0
+                1, ``num_detections``: TensorFlow's Object Detection API
+``litert``      boxes, classes from 0, scores and count, in this order, as LiteRT's own operator
+                ``TFLite_Detection_PostProcess`` gives them; by its names, or where the file or the sidecar says so
 ==============  ======================================================================================================
 
 No framework here: what opens a file and what answers both ask this module.
@@ -19,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
-HEADS = ("yolov8", "yolov5", "end-to-end", "detr", "tensorflow")
+HEADS = ("yolov8", "yolov5", "end-to-end", "detr", "tensorflow", "litert")
 LITERT_DETECTIONS = tuple(f"TFLite_Detection_PostProcess{end}" for end in ("", ":1", ":2", ":3"))
 """Boxes, classes, scores and count, as TensorFlow's export_tflite_graph names them."""
 _TENSORFLOW = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
@@ -47,13 +49,13 @@ def recognise_head(shapes: Shapes, classes: int, size: tuple[int, int] | None, s
     """The head with outputs of these ``shapes`` (-1 where free), None where it is none of them or could be several.
 
     ``classes`` is how many labels are known, 0 for none; ``size`` the input's (height, width) in pixels; ``stated``
-    one of :data:`HEADS` leaves only that one.
+    one of :data:`HEADS` leaves only that one. The order of ``shapes`` counts for ``litert``.
     """
-    named = _by_names(shapes)
+    named = _by_names(shapes) or (_by_order(shapes) if stated == "litert" else None)
     if named is not None:
         return named if stated in ("", named.kind) else None
     for name, shape in shapes.items():
-        if len(shape) != 3 or stated in ("detr", "tensorflow"):
+        if len(shape) != 3 or stated in ("detr", "tensorflow", "litert"):
             continue
         fits = [head for head in _fitting(name, shape, classes, size) if stated in ("", head.kind)]
         if stated and not fits:
@@ -70,8 +72,16 @@ def _by_names(shapes: Shapes) -> Head | None:
         names = tuple(name for name in _TENSORFLOW if name in shapes)
         return Head("tensorflow", names, f"outputs {', '.join(names)}", certain=True)
     if set(LITERT_DETECTIONS) <= set(shapes):
-        return Head("tensorflow", LITERT_DETECTIONS, f"outputs {LITERT_DETECTIONS[0]}…", certain=True)
+        return Head("litert", LITERT_DETECTIONS, f"outputs {LITERT_DETECTIONS[0]}…", certain=True)
     return None
+
+
+def _by_order(shapes: Shapes) -> Head | None:
+    names = tuple(shapes)[:4]
+    ranks = [len(shapes[name]) for name in names]
+    if ranks != [3, 2, 2, 1] or shapes[names[0]][2] not in (4, -1):
+        return None
+    return Head("litert", names, f"outputs {', '.join(names)}: boxes, classes, scores, count", certain=True)
 
 
 def _fitting(name: str, shape: tuple[int, ...], classes: int, size: tuple[int, int] | None) -> list[Head]:

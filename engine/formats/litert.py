@@ -1,17 +1,19 @@
 """LiteRT's (TensorFlow Lite's) file, ``.tflite``: a flatbuffer of subgraphs, tensors, operators and signatures.
 
 Format: tensorflow/compiler/mlir/lite/schema/schema.fbs, identifier ``TFL3``. Class *data* where every operator is one
-of LiteRT's own, which only compute; *program* where it names custom or TensorFlow ("Flex") operators, whose code is not
-in the file.
+of LiteRT's own, which only compute; *program* where it names custom or TensorFlow ("Flex") operators, whose code is
+not in the file. One custom operator is LiteRT's own all the same: ``TFLite_Detection_PostProcess``, the end of a
+detector of TensorFlow's Object Detection API (tensorflow/lite/kernels/detection_postprocess.cc).
 
 A quantised number q stands for ``scale * (q - zero_point)`` (the quantisation specification of LiteRT). A quantised
-picture input is therefore described by the range of q that black and white become; quantised class scores are answered
-as the numbers they stand for.
+picture input is therefore described by the range of q that black and white become; quantised class scores are
+answered as the numbers they stand for.
 """
 
 from __future__ import annotations
 
 import mmap
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -46,6 +48,8 @@ SIGNATURE_INPUTS, SIGNATURE_OUTPUTS, SIGNATURE_KEY, SIGNATURE_SUBGRAPH = 0, 1, 2
 MAP_NAME, MAP_TENSOR = 0, 1
 CUSTOM = 32
 """BuiltinOperator.CUSTOM"""
+DETECTIONS = "TFLite_Detection_PostProcess"
+"""Its outputs are boxes, classes, scores and count."""
 DTYPES = {
     0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "str", 6: "bool", 7: "int16", 8: "complex64",
     9: "int8", 10: "float64", 11: "complex128", 12: "uint64", 15: "uint32", 16: "uint16", 18: "bfloat16",
@@ -61,6 +65,8 @@ class _Tensor:
     scale: float
     zero: int
     """``scale`` is 0 where the tensor is not quantised."""
+    at: int
+    """Which tensor of its graph it is."""
 
     def quantised(self, number: float) -> float:
         return number / self.scale + self.zero
@@ -71,6 +77,7 @@ class _Signature:
     name: str
     inputs: tuple[_Tensor, ...]
     outputs: tuple[_Tensor, ...]
+    graph: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,8 @@ class _Model:
     version: int
     signatures: tuple[_Signature, ...]
     custom: tuple[str, ...]
+    detections: Mapping[int, tuple[int, ...]]
+    """Graph -> the tensors of its detector's boxes, classes, scores and count."""
     metadata: Metadata | None
 
 
@@ -120,7 +129,8 @@ def describe(path: Path, signature: str | None = None) -> ModelSpec:
     if spec.signatures:
         evidence["signatures"] = f"{path.name}: signature_defs"
     spec = replace(spec, evidence=evidence)
-    return _with_labels(_with_picture(spec, chosen, model.metadata), model.metadata)
+    spec = _with_detections(_with_picture(spec, chosen, model.metadata), chosen, model.detections)
+    return _with_labels(spec, model.metadata)
 
 
 def _with_picture(spec: ModelSpec, signature: _Signature, metadata: Metadata | None) -> ModelSpec:
@@ -174,13 +184,30 @@ def _with_real_scores(spec: ModelSpec, signature: _Signature) -> ModelSpec:
     return replace(spec, task="image-classification", evidence=evidence)
 
 
+def _with_detections(spec: ModelSpec, signature: _Signature, detections: Mapping[int, tuple[int, ...]]) -> ModelSpec:
+    """A detector where the signature answers with what :data:`DETECTIONS` gives; its outputs then stand in that order,
+    since their names tell nothing (``output_0``, ``StatefulPartitionedCall:3``)."""
+    by_place = {tensor.at: tensor.spec for tensor in signature.outputs}
+    places = detections.get(signature.graph, ())
+    if not places or set(places) != set(by_place) or len(signature.inputs) != 1:
+        return spec
+    source = f"{spec.model_file.name}: operator {DETECTIONS}"
+    return replace(
+        spec,
+        task="object-detection",
+        outputs=tuple(by_place[place] for place in places),
+        postprocessing=replace(spec.postprocessing, head="litert"),
+        evidence=spec.evidence | {"task": source, "postprocessing.head": source},
+    )
+
+
 def _with_labels(spec: ModelSpec, metadata: Metadata | None) -> ModelSpec:
     if metadata is None or not metadata.labels_file:
         return spec
     name = metadata.labels_file
     labels = read_labels(spec.model_file, name, COMPLETE)
     classes = {tensor.shape[-1] for tensor in spec.outputs if tensor.shape}
-    if len(labels) in classes:
+    if labels and (len(labels) in classes or spec.task == "object-detection"):
         source = f"{spec.model_file.name}: {METADATA} {name}"
         return replace(spec, labels=labels, evidence=spec.evidence | {"labels": source})
     note = f"{ASSUMED} ({name} in {spec.model_file.name} has {len(labels)} lines, the model other outputs)"
@@ -220,7 +247,13 @@ def _parse(data: Bytes) -> _Model:
     for subgraph, own in zip(subgraphs, tensors, strict=True):
         left -= _check_steps(subgraph, len(own), len(operators), left)
     version = int(root.number(MODEL_VERSION, number_types.Uint32Flags))
-    return _Model(version, _signatures(root, subgraphs, tensors), _custom(operators), _metadata(root))
+    detections = {
+        number: outputs
+        for number, subgraph in enumerate(subgraphs)
+        if (outputs := _detections(subgraph, operators)) is not None
+    }
+    custom = tuple(name for name in _custom(operators) if name != DETECTIONS)
+    return _Model(version, _signatures(root, subgraphs, tensors), custom, detections, _metadata(root))
 
 
 def _check_steps(subgraph: Table, tensors: int, operators: int, limit: int) -> int:
@@ -235,14 +268,25 @@ def _check_steps(subgraph: Table, tensors: int, operators: int, limit: int) -> i
     return len(steps)
 
 
+def _detections(subgraph: Table, operators: list[Table]) -> tuple[int, ...] | None:
+    """The tensors that the one step of :data:`DETECTIONS` makes, where there is one."""
+    found = []
+    for step in subgraph.tables(SUBGRAPH_OPERATORS, MAX_ITEMS):
+        operator = operators[step.number(STEP_OPERATOR, number_types.Uint32Flags)]
+        if _is_custom(operator) and operator.text(OPERATOR_CUSTOM, 1000) == DETECTIONS:
+            found.append(tuple(step.numbers(STEP_OUTPUTS, number_types.Int32Flags, 1000)))
+    return found[0] if len(found) == 1 and len(set(found[0])) == 4 else None
+
+
+def _is_custom(operator: Table) -> bool:
+    # Files from before there were more than 127 operators state the number in the old field alone.
+    old = operator.number(OPERATOR_OLD_BUILTIN, number_types.Int8Flags)
+    return CUSTOM in (old, operator.number(OPERATOR_BUILTIN, number_types.Int32Flags))
+
+
 def _custom(operators: list[Table]) -> tuple[str, ...]:
     """The names of the operators that are not LiteRT's own."""
-    names = []
-    for operator in operators:
-        # Files from before there were more than 127 operators state the number in the old field alone.
-        old = operator.number(OPERATOR_OLD_BUILTIN, number_types.Int8Flags)
-        if CUSTOM in (old, operator.number(OPERATOR_BUILTIN, number_types.Int32Flags)):
-            names.append(operator.text(OPERATOR_CUSTOM, 1000)[:60] or "custom")
+    names = [operator.text(OPERATOR_CUSTOM, 1000)[:60] or "custom" for operator in operators if _is_custom(operator)]
     return tuple(dict.fromkeys(names))
 
 
@@ -272,7 +316,7 @@ def _signatures(root: Table, subgraphs: list[Table], tensors: list[list[Table]])
             for field in (SIGNATURE_INPUTS, SIGNATURE_OUTPUTS)
         ]
         inputs, outputs = (tuple(_tensor(n, tensors[graph], at) for n, at in sorted(end.items())) for end in ends)
-        found.append(_Signature(entry.text(SIGNATURE_KEY), inputs, outputs))
+        found.append(_Signature(entry.text(SIGNATURE_KEY), inputs, outputs, graph))
     if found:
         return tuple(found)
     first = subgraphs[0]
@@ -280,7 +324,7 @@ def _signatures(root: Table, subgraphs: list[Table], tensors: list[list[Table]])
         tuple(_tensor("", tensors[0], at) for at in first.numbers(field, number_types.Int32Flags, 1000))
         for field in (SUBGRAPH_INPUTS, SUBGRAPH_OUTPUTS)
     )
-    return (_Signature("", inputs, outputs),)
+    return (_Signature("", inputs, outputs, 0),)
 
 
 def _tensor(name: str, tensors: list[Table], at: int) -> _Tensor:
@@ -299,4 +343,4 @@ def _tensor(name: str, tensors: list[Table], at: int) -> _Tensor:
         if len(scales) == 1 and isfinite(scales[0]) and scales[0] > 0:
             scale, zero = float(scales[0]), int(zeros[0]) if zeros else 0
     dims = tuple(-1 if n < 0 else n for n in (free or shape))
-    return _Tensor(TensorSpec(name or tensor.text(TENSOR_NAME), dtype, dims), scale, zero)
+    return _Tensor(TensorSpec(name or tensor.text(TENSOR_NAME), dtype, dims), scale, zero, at)

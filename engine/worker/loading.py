@@ -152,7 +152,7 @@ def complete_spec(spec: ModelSpec, signature: LoadedSignature) -> ModelSpec:
         if stated and evidence.get(name, ASSUMED) == SIDECAR:
             _check_against(name, stated, real)
         else:
-            changes[name] = real
+            changes[name] = _in_order(real, stated)
             evidence[name] = TENSOR_SIGNATURE
     if signature.signatures and evidence.get("signatures", ASSUMED) != SIDECAR:
         changes["signatures"] = signature.signatures
@@ -161,6 +161,13 @@ def complete_spec(spec: ModelSpec, signature: LoadedSignature) -> ModelSpec:
     if labels and not spec.labels:
         changes["labels"] = tuple(str(label) for label in labels)
     return replace(spec, evidence=evidence, **changes)
+
+
+def _in_order(real: tuple[TensorSpec, ...], stated: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    """``real`` as the file's description orders it, where both name the same tensors: the order may mean something."""
+    by_name = {tensor.name: tensor for tensor in real}
+    names = [tensor.name for tensor in stated]
+    return tuple(by_name[name] for name in names) if sorted(names) == sorted(by_name) else real
 
 
 def _check_against(field: str, stated: tuple[TensorSpec, ...], real: tuple[TensorSpec, ...]) -> None:

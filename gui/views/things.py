@@ -22,7 +22,7 @@ from gui.widgets.share_slider import ShareSlider
 from gui.words import count_words, percent_words
 
 MOST_ROWS = 500
-_KINDS = {"end-to-end": 0.25, "detr": 0.5, "tensorflow": 0.5}
+_KINDS = {"end-to-end": 0.25, "detr": 0.5, "tensorflow": 0.5, "litert": 0.5}
 _OVERLAPPING = ("", "yolov8", "yolov5", "yolov8-pose")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.detection_heads import LITERT_DETECTIONS, Head
+from engine.detection_heads import Head
 from engine.errors import UnusableInput
 from engine.worker.tasks.base import Arrays
 from engine.worker.tasks.classification import ROUNDING
@@ -43,9 +43,9 @@ def read_row(
     that do not belong together.
     """
     parts = [np.asarray(raw[name][row], dtype=np.float64) for name in head.outputs]
-    if head.kind == "tensorflow":
+    if head.kind in ("tensorflow", "litert"):
         # Rows after the count are left over from other pictures and mean nothing.
-        found = _tensorflow(dict(zip(head.outputs, parts, strict=True)), tensor, labels)
+        found = _tensorflow(dict(zip(head.outputs, parts, strict=True)), head, tensor, labels)
     elif not all(np.isfinite(part).all() for part in parts):
         raise _not_numbers()
     elif head.kind == "detr":
@@ -129,16 +129,16 @@ def _detr(logits: Floats, boxes: Floats, tensor: tuple[int, int], labels: int, a
     return Found(pixels[queries], scores[best], classes)
 
 
-def _tensorflow(parts: Arrays, tensor: tuple[int, int], labels: Sequence[str]) -> Found:
-    litert = LITERT_DETECTIONS[0] in parts
-    names = LITERT_DETECTIONS if litert else ("detection_boxes", "detection_classes", "detection_scores")
+def _tensorflow(parts: Arrays, head: Head, tensor: tuple[int, int], labels: Sequence[str]) -> Found:
+    litert = head.kind == "litert"
+    names = head.outputs if litert else ("detection_boxes", "detection_classes", "detection_scores")
     boxes, classes, scores = (parts[name] for name in names[:3])
     if boxes.ndim != 2 or boxes.shape[1] != 4 or classes.shape != scores.shape or len(scores) != len(boxes):
         shapes = ", ".join(f"{name} {list(part.shape)}" for name, part in parts.items())
         raise UnusableInput(
             f"The model answered with {shapes} for one picture, which do not belong together.", code="model_error"
         )
-    count = parts.get(LITERT_DETECTIONS[3] if litert else "num_detections")
+    count = parts.get(names[3] if litert else "num_detections")
     number = float(count.ravel()[0]) if count is not None and count.size else float(len(scores))
     if not np.isfinite(number):
         raise _not_numbers()

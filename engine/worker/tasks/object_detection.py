@@ -25,7 +25,14 @@ from engine.worker.tasks.suppression import NonMaxSuppression
 DEFAULT_TOP_K = 300
 DEFAULT_IOU = 0.7
 """What Ultralytics' predict takes."""
-_DEFAULT_THRESHOLDS = {"yolov8": 0.25, "yolov5": 0.25, "end-to-end": 0.25, "detr": 0.5, "tensorflow": 0.5}
+_DEFAULT_THRESHOLDS = {
+    "yolov8": 0.25,
+    "yolov5": 0.25,
+    "end-to-end": 0.25,
+    "detr": 0.5,
+    "tensorflow": 0.5,
+    "litert": 0.5,
+}
 """Ultralytics' ``conf``; the threshold of Hugging Face's pipeline, and of TensorFlow's tutorials."""
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -85,7 +92,8 @@ class ObjectDetection:
 
     def _post_row(self, outputs: Arrays, row: int, placement: Placement, params: Params) -> list[Any]:
         post = self._spec.postprocessing
-        shapes = {name: array.shape for name, array in outputs.items() if array.dtype.kind in "biuf"}
+        ordered = [t.name for t in self._spec.outputs if t.name in outputs] or list(outputs)
+        shapes = {name: outputs[name].shape for name in ordered if outputs[name].dtype.kind in "biuf"}
         width, height = placement.tensor
         head = recognise_head(shapes, len(self._spec.labels), (height, width), post.head)
         if head is None:

@@ -182,7 +182,7 @@ def test_cells_and_counts_tell_a_head_without_names_of_classes(ask: Ask, name: s
 
 @pytest.mark.parametrize("name", HEADS)
 def test_a_stated_head_is_taken_or_refused(ask: Ask, name: str) -> None:
-    kind = name.split("-c")[0].removesuffix("-sigmoid").removesuffix("-shares").replace("litert", "tensorflow")
+    kind = name.split("-c")[0].removesuffix("-sigmoid").removesuffix("-shares")
     assert flat(ask(HEADS[name], post=Postprocessing(head=kind), labels=LABELS)) == WANTED
     other = "detr" if kind != "detr" else "yolov5"
     code, message = ask(HEADS[name], post=Postprocessing(head=other))["error"]
