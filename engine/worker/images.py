@@ -186,7 +186,9 @@ def _frames_note(image: Image.Image, name: str, size: int) -> str:
 
 def _upright(image: Image.Image) -> tuple[Image.Image, str]:
     try:
-        return ImageOps.exif_transpose(image), ""
+        # In place: otherwise a picture that stands upright already would be copied.
+        ImageOps.exif_transpose(image, in_place=True)
+        return image, ""
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001  # Pillow's EXIF reader raises many kinds; viewers show such photos as stored
