@@ -22,8 +22,8 @@ SIDE = 10_000
 DECODED = 4 * SIDE * SIDE
 """Bytes of the picture as Pillow holds colours."""
 MOST = {"digits-keras": 1.5, "shapes-detector": 1.25, "shapes-segmenter": 2.5, "shapes-depth": 1.75}
-"""How much more memory a worker may ever have had than before, in times of that: the picture once, and what is made of it
-in its size (grey values, a map of classes and its runs, a map of distances)."""
+"""How much more memory a worker may ever have had than before, in times of that: the picture once, and what is made of
+it in its size (grey values, a map of classes and its runs, a map of distances)."""
 
 
 @pytest.fixture(scope="module")
