@@ -36,7 +36,7 @@ BAD_KEYS = 10
 BAD_KEY_WINDOW_S = 60.0
 BAD_KEY_ADDRESSES = 4096
 
-_CANONICAL = re.compile(r"/|(?:/[A-Za-z0-9._~-]+)+")
+_CANONICAL = re.compile(r"/|(?:/[A-Za-z0-9._~-]+)+|/v1/models(?:/[A-Za-z0-9._~-]+)+:[a-z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,8 @@ def target_path(target: str) -> str:
 def is_canonical(path: str) -> bool:
     """Whether ``path`` is written the one way a route is: no doubled, trailing or encoded slash, no dot segment.
 
-    No route holds a character that needs percent-encoding, so a ``%`` is refused as a whole.
+    No route holds a character that needs percent-encoding, so a ``%`` is refused as a whole; a colon stands only before
+    the verb of TensorFlow Serving's routes.
     """
     return _CANONICAL.fullmatch(path) is not None and not {".", ".."} & set(path.split("/"))
 

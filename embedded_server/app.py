@@ -19,6 +19,9 @@ from embedded_server.data_plane import DataPlane
 from embedded_server.door import DECISION, REQUEST_ID, Door, DoorMiddleware, HouseFull
 from embedded_server.errors import SECURITY_HEADERS, STATUS, HttpError, door_error, engine_error
 from embedded_server.protocols.native import native_routes
+from embedded_server.protocols.open_inference import open_inference_routes
+from embedded_server.protocols.shapes import shaped
+from embedded_server.protocols.tensorflow_serving import tensorflow_serving_routes
 from engine.errors import EngineError
 from engine.ports import EnginePort
 from engine.settings import ServerSettings
@@ -60,7 +63,10 @@ def create_app(
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
-    app.register_blueprint(native_routes(DataPlane(engine, door), settings.body_bytes))
+    plane = DataPlane(engine, door)
+    app.register_blueprint(native_routes(plane, settings.body_bytes))
+    app.register_blueprint(open_inference_routes(plane, settings))
+    app.register_blueprint(tensorflow_serving_routes(plane, settings.body_bytes))
     _add_pages(app)
     _add_error_handlers(app, door)
     app.after_request(_secure)
@@ -121,7 +127,8 @@ def _note_refusal(door: Door, error: HouseFull) -> None:
 
 
 def _error_response(error: HttpError) -> Response:
-    response = Response(error.body(_request_id()), status=error.status, content_type="application/json")
+    error, body = shaped(request.method, request.path, error, _request_id())
+    response = Response(body, status=error.status, content_type="application/json")
     for name, value in error.headers:
         response.headers[name] = value
     return response

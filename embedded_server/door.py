@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from embedded_server.access import AccessRules, BadKeyLog, Decision, check_head, normal_peer, target_path
 from embedded_server.errors import SECURITY_HEADERS, HttpError, door_error
+from embedded_server.protocols.shapes import shaped
 from engine.errors import Busy, Draining
 from engine.prediction import Lane
 from engine.serving_types import RequestRecord, RequestState
@@ -31,7 +32,7 @@ REQUEST_ID = "deskside.request_id"
 DECISION = "deskside.decision"
 REFUSALS = 100
 
-_MODEL_PATH = re.compile(r"/predict/([a-z0-9][a-z0-9._-]{0,63})")
+_MODEL_PATH = re.compile(r"/(?:predict|v2/models|v1/models)/([a-z0-9][a-z0-9._-]{0,63})(?=$|[/:])")
 _REASONS = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -78,7 +79,7 @@ class Refusals:
         self._changed = changed
 
     def add(self, request_id: str, code: str, *, lane: Lane, client: str, path: str = "", size: int = 0) -> None:
-        model = match[1] if (match := _MODEL_PATH.fullmatch(path)) else ""
+        model = match[1] if (match := _MODEL_PATH.match(path)) else ""
         record = RequestRecord(request_id, time.time(), str(lane), client, model, RequestState.REFUSED, size, code=code)
         with self._lock:
             self._records.appendleft(record)
@@ -179,7 +180,7 @@ class DoorMiddleware:
             self._door.refusals.add(
                 request_id, reason, lane=decision.lane, client=decision.client, path=path, size=size
             )
-        body = error.body(request_id)
+        error, body = shaped(environ["REQUEST_METHOD"], path, error, request_id)
         start_response(status_line(error.status), json_headers(error, body))
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 

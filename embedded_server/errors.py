@@ -18,6 +18,7 @@ STATUS: dict[str, int] = {
     "bad_host": 400,
     "key_required": 401,
     "bad_origin": 403,
+    "not_allowed": 403,
     "not_found": 404,
     "model_not_found": 404,
     "method_not_allowed": 405,

@@ -9,7 +9,8 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from embedded_server.addresses import WILDCARDS, url_host
-from embedded_server.protocols.native import LONGEST_TIMEOUT_MS, SHARES, TIMEOUT_HEADER, WORDS
+from embedded_server.protocols.bodies import LONGEST_TIMEOUT_MS, TIMEOUT_HEADER
+from embedded_server.protocols.native import SHARES, WORDS
 from engine.golden import GoldenReport, GoldenSample
 
 DOOR = "network"

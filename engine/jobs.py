@@ -66,6 +66,8 @@ class Job:
         }
         if self.tensors is not None:
             item["tensors"] = self.tensors
+        if self.request.wire is not None:
+            item["wire"] = {"protocol": str(self.request.wire), **self.request.wire_options}
         if (how := self.preprocessing or preprocessing) is not None:
             item["preprocessing"] = how
         return item
@@ -101,7 +103,10 @@ def make_job(
             kind, buffers = "rows", [orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)]
         else:
             raise Malformed("The input must be bytes, a list of rows or arrays by input name.")
-        params = orjson.dumps(dict(request.params), option=orjson.OPT_SORT_KEYS)
+        if request.wire is not None and kind != "bytes":
+            raise Malformed("A protocol's body is bytes.")
+        told = [dict(request.params), str(request.wire or ""), dict(request.wire_options)]
+        params = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError) as error:
         raise Malformed(f"The input cannot be sent to the model: {error}.") from error
     digest = hashlib.sha256(f"{kind}\0{request.content_type}\0".encode() + params)
@@ -123,6 +128,8 @@ class Answer:
     predictions: Predictions | None = None
     results: list[dict[str, Any]] | None = None
     outputs: dict[str, np.ndarray[Any, Any]] | None = None
+    echo: dict[str, Any] = field(default_factory=dict)
+    rows: int = 0
 
     def prediction(self, model: str, version: str, task: str, total_ms: float) -> Prediction:
         """The answer as both doors see it. Whatever was neither decoding, running nor postprocessing was waiting."""
@@ -140,6 +147,7 @@ class Answer:
             results=self.results,
             outputs=self.outputs,
             version=version,
+            echo=self.echo,
         )  # fmt: skip
 
 
@@ -160,13 +168,16 @@ def read_answer(entry: Any, buffers: Iterator[Buffer]) -> Answer:
     result = entry.get("result")
     if not isinstance(result, dict):
         raise ProtocolError("an answer with neither result nor error")
+    echo, rows = entry.get("echo", {}), entry.get("rows", 0)
+    if not isinstance(echo, dict) or isinstance(rows, bool) or not isinstance(rows, int) or not 0 <= rows < 1 << 31:
+        raise ProtocolError("an answer with an echo, or a count of rows, that is none")
     kind, value = result.get("kind"), result.get("value")
     if result.get("parts"):
         value = unpack_parts(value, result["parts"], buffers)
     if kind == "predictions" and isinstance(value, list | dict):
-        return Answer(entry["id"], times, predictions=value)
+        return Answer(entry["id"], times, predictions=value, rows=rows)
     if kind == "results" and isinstance(value, list) and all(isinstance(row, dict) for row in value):
-        return Answer(entry["id"], times, results=value)
+        return Answer(entry["id"], times, results=value, echo=echo, rows=rows)
     if kind == "outputs" and isinstance(result.get("tensors"), list):
         outputs: dict[str, np.ndarray[Any, Any]] = {}
         for meta in result["tensors"]:
@@ -178,7 +189,7 @@ def read_answer(entry: Any, buffers: Iterator[Buffer]) -> Answer:
                 raise ProtocolError("a tensor without a description")
             name, array = unpack_tensor(meta, buffer)
             outputs[name] = array
-        return Answer(entry["id"], times, outputs=outputs)
+        return Answer(entry["id"], times, outputs=outputs, echo=echo, rows=rows)
     raise ProtocolError(f"a result of unknown kind {kind!r}")
 
 

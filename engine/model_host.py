@@ -6,14 +6,16 @@ only after it is released, so that nobody's callback runs inside.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from engine.prediction import LANES, Prediction
 from engine.protocol import Message, ProtocolError
 from engine.scheduler import ModelQueue, Waiting
 from engine.serving_types import RequestState
+from engine.statistics import Statistics
 from engine.supervisor import RestartPolicy
 from engine.suspects import Suspects
 from engine.worker_client import Exit, WorkerClient
@@ -101,6 +104,7 @@ class Counts:
     network: int = 0
     inferences: int = 0
     """How often the model was run for requests, as its processes counted."""
+    statistics: Statistics = field(default_factory=Statistics)
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -109,6 +113,7 @@ class Counts:
             self.window + other.window,
             self.network + other.network,
             self.inferences + other.inferences,
+            self.statistics + other.statistics,
         )
 
 
@@ -251,6 +256,7 @@ class ModelHost:
                     job.deadline,
                     job,
                     alone=self._suspects.is_suspect(job.content_hash),
+                    priority=job.request.priority,
                 )
                 try:
                     self._queue.admit(item)
@@ -369,7 +375,7 @@ class ModelHost:
 
     def counts(self) -> Counts:
         with self._lock:
-            return replace(self._counts)
+            return copy.deepcopy(self._counts)
 
     # -- the load's calls ------------------------------------------------------------------------------------------
     def on_stage(self, run: LoadRun, stage: LoadStage) -> None:
@@ -469,6 +475,7 @@ class ModelHost:
         if isinstance(learnt, int) and not isinstance(learnt, bool) and learnt >= 1:
             self._max_batch = min(self._max_batch, learnt)
         del self._batches[batch.id]
+        self._counts.statistics.ran(len(batch.items))
         now = self._context.clock()
         for answer in answers:
             item = batch.items[answer.id]
@@ -496,6 +503,7 @@ class ModelHost:
         job.state = RequestState.ANSWERED
         if not job.own:
             self._count_answer(job)
+            self._counts.statistics.answered(answer.timing, job.wait_ms, total_ms, answer.rows)
         self._record(job)
         self._after(resolve, job.future, prediction)
 
@@ -810,6 +818,8 @@ class ModelHost:
     def _record(self, job: Job) -> None:
         if job.own:
             return
+        if job.state is not RequestState.ANSWERED:
+            self._counts.statistics.failed(job.code, (time.time() - job.received_at) * 1000)
         record = job.record()
         self._after(self._context.load.journal.record_request, record)
         self._context.mark_changed()
@@ -842,6 +852,7 @@ class ModelHost:
             "loads": counts.loads,
             "requests": {"window": counts.window, "network": counts.network},
             "inferences": counts.inferences,
+            "statistics": counts.statistics.to_json(),
             "worker_pid": client.pid if client else None,
             "waiting": len(self._queue),
             "running": sum(len(b.items) for b in self._batches.values()),

@@ -35,6 +35,14 @@ class Lane(StrEnum):
 LANES = (Lane.OWNER, Lane.LOOPBACK, Lane.LAN, Lane.BATCH)
 
 
+class Wire(StrEnum):
+    """A public protocol, whose bodies the worker reads (:mod:`engine.codecs`): numbers go unchanged into the model's
+    own inputs and its own outputs come back; only encoded pictures and texts pass the task's preprocessing."""
+
+    OPEN_INFERENCE = "open-inference"
+    TENSORFLOW_SERVING = "tensorflow-serving"
+
+
 @dataclass(frozen=True, slots=True)
 class PredictRequest:
     """One question to one model.
@@ -42,7 +50,9 @@ class PredictRequest:
     ``data`` is encoded bytes (a picture, CSV, JSON, .npy; ``content_type`` says which, or None to recognise it by its
     first bytes), rows of a table as dicts, or raw tensors by input name. ``params`` are the task's parameters
     (``top_k``, ``threshold``). ``client`` names the caller for fair sharing inside its lane. ``timeout_s``: seconds.
-    ``version``: the version that is to answer; None is the one that serves.
+    ``version``: the version that is to answer; None is the one that serves. ``wire``: the protocol whose body ``data``
+    is, with what its codec needs to know besides in ``wire_options``. ``priority`` orders the requests of one client
+    among themselves: 1 first, 0 (none stated) last.
     """
 
     model: str
@@ -53,6 +63,9 @@ class PredictRequest:
     client: str | None = None
     timeout_s: float = 30.0
     version: str | None = None
+    wire: Wire | None = None
+    wire_options: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +75,8 @@ class Prediction:
     ``results`` entries are ``{"input": index, "predictions": …}`` or ``{"input": index, "error": {…}}``. In both,
     pictures are ``bytes`` (PNG) and maps are arrays, which JSON has as :func:`engine.answer_parts.as_json` says.
     ``timing_ms`` has ``decode``, ``wait``, ``infer``, ``post`` and ``total`` in milliseconds.
-    ``version`` is the version of the model that answered.
+    ``version`` is the version of the model that answered. ``echo``: what a protocol's body said of its answer (its id,
+    the outputs it wants), as its codec read it.
     ``id`` stays good for :meth:`engine.Engine.refine` while the worker keeps the raw result (the last 64).
     """
 
@@ -74,6 +88,7 @@ class Prediction:
     outputs: dict[str, NDArray[Any]] | None = None
     results: list[dict[str, Any]] | None = None
     version: str = "1"
+    echo: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The native HTTP shape (``contract.md``): pictures in base64, arrays as ``{"dtype", "shape", "data"}``."""

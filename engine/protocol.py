@@ -10,7 +10,8 @@ Messages to a worker (``type`` and its fields; buffers in brackets)::
     load     spec, device, threads                       once, first
     batch    batch, items: [{id, content_type, params, kind, buffers: n, tensors?}]   [each item's buffers in order]
              kind is "bytes" (one buffer), "rows" (one buffer: JSON list) or "tensors"
-             (tensors: [{name, dtype, shape}], one buffer each)
+             (tensors: [{name, dtype, shape}], one buffer each); bytes that are a public protocol's body have
+             wire: {protocol, …}, as :mod:`engine.codecs` reads it
     recall   batch                                       give back a batch that has not started
     refine   id, prediction, params                      postprocess a kept raw result again
     stop                                                 end; closing the channel means the same
@@ -22,14 +23,16 @@ Messages from a worker::
     ready    info: {device, inputs, outputs, signatures, labels, max_batch_size, evidence}
     failed   error: {code, message, details}             the load failed; the process ends
     started  batch
-    done     batch, items: [{id, result | error, timing}], inferences, max_batch_size?   [buffers of results, in order]
+    done     batch, items: [{id, result | error, timing, rows?, echo?}], inferences, max_batch_size?
+                                                         [buffers of results, in order]
     recalled batch, ok                                   ok false: it had started, its "done" will come
     refined  id, result | error, inferences              [buffers]
 
 A result is ``{"kind": "predictions", "value": […] | {…}}``, ``{"kind": "results", "value": […]}``, both with ``parts``
 (:mod:`engine.answer_parts`, one buffer a part) where pictures or arrays are in them, or ``{"kind": "outputs",
 "tensors": [{name, dtype, shape}]}`` with one buffer a tensor. ``timing`` is ``{decode, infer, post}`` in milliseconds.
-An error is ``{code, message, details}``. ``inferences`` counts how often the process has run its model for requests.
+An error is ``{code, message, details}``. ``rows`` is how many the model was given for the item, ``echo`` what a public
+protocol's body said of its answer. ``inferences`` counts how often the process has run its model for requests.
 
 Messages to the inspector: ``call`` id, op, args [buffers]; from it: ``reply`` id, result | error [buffers].
 """

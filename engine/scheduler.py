@@ -1,6 +1,7 @@
 """Which waiting request goes next: bounded admission, lanes, fair sharing, deadlines. Pure logic, no threads.
 
-Order: lanes from owner to batch; within a lane its clients take turns, each with its requests in their order.
+Order: lanes from owner to batch; within a lane its clients take turns, each with its requests in their order. A
+priority orders the requests of one client among themselves and lifts nobody above anybody else.
 Ageing: a request climbs one lane for every ``ageing_s`` it has waited, so that none starves; of every
 ``AGED_ONE_IN`` requests taken at most one goes ahead of a higher lane that way, so that a flood from the network, all
 of it old, never overtakes the owner.
@@ -36,6 +37,12 @@ class Waiting(Generic[Payload]):
     deadline: float
     payload: Payload
     alone: bool = False
+    priority: int = 0
+    """1 is the first; 0, where none was stated, comes after all."""
+
+    @property
+    def rank(self) -> float:
+        return self.priority or float("inf")
 
 
 @dataclass(slots=True)
@@ -45,7 +52,11 @@ class _LaneQueue(Generic[Payload]):
     clients: OrderedDict[str, deque[Waiting[Payload]]] = field(default_factory=OrderedDict)
 
     def append(self, item: Waiting[Payload]) -> None:
-        self.clients.setdefault(item.client, deque()).append(item)
+        line = self.clients.setdefault(item.client, deque())
+        at = len(line)
+        while at and line[at - 1].rank > item.rank:
+            at -= 1
+        line.insert(at, item)
 
     def put_back(self, item: Waiting[Payload]) -> None:
         self.clients.setdefault(item.client, deque()).appendleft(item)

@@ -69,6 +69,8 @@ class ServerSettings(BaseModel):
     connections_per_address: int = Field(16, ge=1)
     requests_inside: int = Field(256, ge=1)
     drain_s: float = Field(10.0, gt=0.0)
+    repository_control: bool = False
+    """Whether programs on this computer may load and unload models by the Open Inference Protocol."""
 
 
 class WindowSettings(BaseModel):

@@ -531,6 +531,7 @@ class VersionedModel:
             "restarts": counts.restarts,
             "requests": {"window": counts.window, "network": counts.network},
             "inferences": counts.inferences,
+            "statistics": counts.statistics.to_json(),
             "waiting": entry["waiting"] + sum(other["waiting"] for _, other in briefs),
             "running": entry["running"] + sum(other["running"] for _, other in briefs),
             "versions": self._versions(),

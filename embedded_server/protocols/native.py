@@ -9,28 +9,23 @@ import math
 import re
 from typing import Any
 
-import orjson
 from flask import Blueprint, Response, request
 
-from embedded_server.access import Decision
 from embedded_server.data_plane import DataPlane
-from embedded_server.door import DECISION
-from engine.errors import (
-    InputTooLarge,
-    Loading,
-    Malformed,
-    ModelFailed,
-    ModelNotFound,
-    UnsupportedMediaType,
-    UnusableInput,
+from embedded_server.protocols.bodies import (
+    MODEL_ID,
+    TIMEOUT_HEADER,
+    caller,
+    client_gone,
+    json_response,
+    read_body,
+    timeout_ms,
 )
+from embedded_server.protocols.model_facts import CANNOT_ANSWER
+from engine.errors import Loading, Malformed, ModelFailed, ModelNotFound
 from engine.events import ModelState
 from engine.prediction import Lane, PredictRequest
 
-MODEL_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-TIMEOUT_HEADER = "X-Request-Timeout-Ms"
-DEFAULT_TIMEOUT_MS = 30_000
-LONGEST_TIMEOUT_MS = 60_000
 MOST_TOP_K = 100_000
 
 SHARES = ("threshold", "iou")
@@ -41,10 +36,6 @@ MOST_VERSION = 64
 _PUBLIC_FIELDS = (
     "id", "task", "format", "runtime", "device", "state", "loads", "requests", "version", "versions", "golden",
 )  # fmt: skip
-_CANNOT_ANSWER = frozenset(
-    {ModelState.STARTING, ModelState.LOADING, ModelState.WARMING, ModelState.STOPPING, ModelState.FAILED}
-)
-_CHUNK = 1 << 20
 
 
 def native_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
@@ -79,23 +70,9 @@ def native_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
             timeout_s=timeout_ms(request.headers.get(TIMEOUT_HEADER)) / 1000,
             version=query_version(),
         )
-        gone = request.environ.get("waitress.client_disconnected", lambda: False)
-        return json_response(plane.ask(question, gone).to_json())
+        return json_response(plane.ask(question, client_gone).to_json())
 
     return routes
-
-
-def json_response(value: Any) -> Response:
-    data = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(data, content_type="application/json")
-
-
-def caller() -> Decision:
-    """Who asks, as the door found it."""
-    decision = request.environ[DECISION]
-    if not isinstance(decision, Decision):
-        raise TypeError("the door has not seen this request")
-    return decision
 
 
 def public_entry(entry: dict[str, Any], lane: Lane) -> dict[str, Any]:
@@ -108,20 +85,11 @@ def public_entry(entry: dict[str, Any], lane: Lane) -> dict[str, Any]:
 
 def check_ready(entries: list[dict[str, Any]]) -> None:
     """Raise Loading or ModelFailed where an offered model cannot answer. One that is not loaded yet can."""
-    waiting = [entry for entry in entries if entry["offered"] and entry["state"] in _CANNOT_ANSWER]
+    waiting = [entry for entry in entries if entry["offered"] and entry["state"] in CANNOT_ANSWER]
     if any(entry["state"] == ModelState.FAILED for entry in waiting):
         raise ModelFailed("A model could not be started.")
     if waiting:
         raise Loading("A model is still loading.")
-
-
-def timeout_ms(header: str | None) -> int:
-    """The request's deadline in milliseconds. Raises Malformed unless it is a whole number from 1 to 60000."""
-    if header is None:
-        return DEFAULT_TIMEOUT_MS
-    if re.fullmatch(r"[0-9]{1,5}", header) and 1 <= int(header) <= LONGEST_TIMEOUT_MS:
-        return int(header)
-    raise Malformed(f"{TIMEOUT_HEADER} must be a whole number of milliseconds from 1 to {LONGEST_TIMEOUT_MS}.")
 
 
 def query_params() -> dict[str, Any]:
@@ -155,32 +123,3 @@ def query_version() -> str | None:
     if version is not None and not 0 < len(version) <= MOST_VERSION:
         raise Malformed(f"version must be the name of a version, of at most {MOST_VERSION} characters.")
     return version
-
-
-def read_body(limit: int) -> bytes:
-    """The whole body. Raises InputTooLarge (``body_too_large``), Malformed (cut short), UnsupportedMediaType
-    (compressed), UnusableInput (empty)."""
-    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMediaType("Compressed bodies are not taken: send it without Content-Encoding.")
-    length = request.content_length
-    too_large = InputTooLarge(f"The body is larger than {limit} bytes.", code="body_too_large")
-    if length is not None and length > limit:
-        raise too_large
-    if length is None and not request.environ.get("wsgi.input_terminated"):
-        length = 0
-    stream = request.environ["wsgi.input"]
-    most = limit + 1 if length is None else length
-    parts: list[bytes] = []
-    received = 0
-    while received < most and (
-        part := stream.read(min(_CHUNK, most - received) if length is None else most - received)
-    ):
-        parts.append(part)
-        received += len(part)
-    if received > limit:
-        raise too_large
-    if length is not None and received < length:
-        raise Malformed("The body ended before its Content-Length.")
-    if not received:
-        raise UnusableInput("The request has no body.", code="nothing_to_predict")
-    return parts[0] if len(parts) == 1 else b"".join(parts)

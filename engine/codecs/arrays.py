@@ -98,7 +98,10 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """NumPy's dtype for a declared one; ``str`` is ``object``."""
-    return np.dtype(object) if name == TEXT else np.dtype(name)
+    if name == TEXT:
+        return np.dtype(object)
+    # NumPy knows no bfloat16: such numbers are held as float32.
+    return np.dtype(np.float32) if name == "bfloat16" else np.dtype(name)
 
 
 def nested_to_array(name: str, value: Any, declared: TensorSpec | None) -> Array:

@@ -10,7 +10,7 @@ from engine.answer_parts import pack_parts
 from engine.errors import EngineError, PredictionExpired, UnusableInput
 from engine.prediction import Predictions
 from engine.protocol import Buffer, pack_tensor
-from engine.worker.tasks.base import Params, Task
+from engine.worker.tasks.base import CONTEXT, Params, Task
 from engine.worker.work import Form, RawResult
 
 KEPT_RESULTS = 64
@@ -59,6 +59,8 @@ def _outputs(raw: RawResult) -> Answer:
     tensors: list[dict[str, Any]] = []
     buffers: list[Buffer] = []
     for name, array in raw.outputs[0].items():
+        if name == CONTEXT:
+            continue
         try:
             meta, buffer = pack_tensor(name, array)
         except (TypeError, UnicodeDecodeError) as error:

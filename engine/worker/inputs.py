@@ -10,34 +10,51 @@ from typing import Any
 
 import numpy as np
 
-from engine.codecs import arrays, json_inputs, media_types, multipart
+from engine.codecs import arrays, json_inputs, media_types, multipart, open_inference, tensorflow_serving
 from engine.codecs.parquet import parse_parquet
 from engine.codecs.tables import parse_csv
 from engine.codecs.texts import check_text, decode_text
+from engine.codecs.wire_inputs import ModelFace
 from engine.errors import EngineError, Malformed, UnsupportedMediaType, UnusableInput
-from engine.model_spec import TensorSpec
+from engine.model_spec import ModelSpec
+from engine.prediction import Wire
 from engine.protocol import Buffer, unpack_tensor
 from engine.worker.tasks.base import CONTEXT, Arrays, TakesAudio, TakesText, Task, Windows
 from engine.worker.work import Block, Form, Work
 
 _IMAGE = "image/"
 _AUDIO = "audio/"
+_WIRES = {
+    str(Wire.OPEN_INFERENCE): open_inference.read,
+    str(Wire.TENSORFLOW_SERVING): tensorflow_serving.read,
+}
 
 
 class InputReader:
-    """Reads items for one model. ``inputs`` are its declared inputs, empty where nothing declares them."""
+    """Reads items for one model. Its declared inputs are those of ``spec``, none where nothing declares them."""
 
-    def __init__(self, task: Task, inputs: tuple[TensorSpec, ...]) -> None:
+    def __init__(self, task: Task, spec: ModelSpec) -> None:
         self._task = task
-        self._inputs = inputs
+        self._inputs = inputs = spec.inputs
         self._rows_are_free = bool(inputs) and all(t.shape and t.shape[0] == -1 for t in inputs)
+        self._face = ModelFace(
+            spec.id,
+            inputs,
+            spec.outputs,
+            spec.signatures,
+            images=task.takes_images,
+            texts=isinstance(task, TakesText),
+            tables=task.takes_tables,
+        )
 
     def read(self, header: Mapping[str, Any], buffers: Sequence[Buffer]) -> Work:
         """One item of a ``batch`` message with its buffers. Raises EngineError where the whole item is unusable."""
         params = self._task.read_params(header.get("params") or {})
         work = Work(str(header["id"]), Form.PREDICTIONS, params)
         kind = header["kind"]
-        if kind == "bytes":
+        if (wire := header.get("wire")) is not None:
+            self._read_wire(work, bytes(buffers[0]), wire)
+        elif kind == "bytes":
             self._read_bytes(work, bytes(buffers[0]), header.get("content_type"))
         elif kind == "rows":
             self._read_rows(work, json_inputs.check_rows(json_inputs.parse_json(buffers[0])).rows)
@@ -78,6 +95,28 @@ class InputReader:
             self._add_windows(work, self._task.from_audio(data))
         else:
             raise self._unsupported(kind or stated)
+
+    def _read_wire(self, work: Work, data: bytes, wire: Mapping[str, Any]) -> None:
+        """The body of a public protocol: the model's own tensors, or encoded inputs for the task's preprocessing."""
+        given = _WIRES[wire["protocol"]](data, wire, self._face)
+        work.echo = given.echo
+        if given.rows:
+            self._read_rows(work, given.rows)
+        elif given.encoded or given.texts:
+            for picture in given.encoded:
+                self._add_image(work, picture)
+            for text in given.texts:
+                assert isinstance(self._task, TakesText)
+                self._add_windows(work, self._task.from_text(check_text(text)))
+        else:
+            self._read_tensors(work, given.tensors)
+            return
+        work.form = Form.RESULTS if given.answers else Form.OUTPUTS
+        if not given.answers and any(b.rows != 1 or b.source or b.reduce for b in work.blocks):
+            raise UnusableInput(
+                "The model sees this input in pieces, which have no outputs of their own: ask at /predict.",
+                code="invalid_shape",
+            )
 
     def _recognise(self, data: bytes) -> str | None:
         """The type by the first bytes; what they do not tell is read as what this task takes."""

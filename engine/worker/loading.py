@@ -57,7 +57,7 @@ class LoadedModel:
         if (known := self.variants.get(key)) is None:
             spec = ModelSpec.from_json(self.spec.to_json() | {"preprocessing": preprocessing})
             task = create_task(spec)
-            known = replace(self, spec=spec, task=task, reader=InputReader(task, spec.inputs), variants={})
+            known = replace(self, spec=spec, task=task, reader=InputReader(task, spec), variants={})
             if len(self.variants) >= _MAX_VARIANTS:
                 self.variants.clear()
             self.variants[key] = known
@@ -108,7 +108,7 @@ def _load(spec: ModelSpec, device: str, threads: int, max_batch_size: int, send_
     executor = Executor(runtime, signature.signature, max_batch_size, fixed)
     send_stage(LoadStage.WARMING, None)
     warm_up(runtime, spec, signature)
-    return LoadedModel(spec, runtime, task, InputReader(task, spec.inputs), executor)
+    return LoadedModel(spec, runtime, task, InputReader(task, spec), executor)
 
 
 def last_lines(error: BaseException) -> str:

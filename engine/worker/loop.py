@@ -237,6 +237,9 @@ class WorkerLoop:
         entry, packed = _answer(model.prepared_by(work.preprocessing), raw, work.params)
         if "result" in entry:
             self._kept.keep(item_id, raw)
+            entry["rows"] = work.rows
+            if work.echo:
+                entry["echo"] = work.echo
         entry["timing"] = {"decode": work.decode_ms, "infer": work.infer_ms, "post": _milliseconds(begun)}
         return entry, packed
 

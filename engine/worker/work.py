@@ -70,6 +70,13 @@ class Work:
     decode_ms: float = 0.0
     preprocessing: dict[str, Any] | None = None
     """How its pictures were prepared, where not as the model's spec says."""
+    echo: dict[str, Any] = field(default_factory=dict)
+    """What a public protocol's body said of its answer."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows the model is given."""
+        return sum(block.rows for block in self.blocks)
 
     @property
     def infer_ms(self) -> float:

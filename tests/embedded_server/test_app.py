@@ -238,7 +238,7 @@ def test_unknown_and_malformed_models_read_the_same_404(http: Door2Client, engin
     assert all(asked.model in ("nope", "unknown-model") or "a" * 65 in asked.model for asked in engine.requests)
 
 
-@pytest.mark.parametrize("path", ["/models/", "//models", "/health/live/", "/nope", "/admin", "/shutdown", "/v2", "//"])
+@pytest.mark.parametrize("path", ["/models/", "//models", "/health/live/", "/nope", "/admin", "/shutdown", "/v3", "//"])
 def test_no_route_redirects(http: Door2Client, path: str) -> None:
     response = http.client.get("/", base_url=BASE, environ_overrides=raw_target(path))
     assert (response.status_code, code(response)) == (404, "not_found")
@@ -278,6 +278,23 @@ def test_the_url_map_is_this_one(http: Door2Client) -> None:
         ("/health/ready", "GET", "HEAD"),
         ("/models", "GET", "HEAD"),
         ("/predict/<model>", "POST"),
+        *(("/v2" + path, "GET", "HEAD") for path in ("", "/health/live", "/health/ready", "/models/stats")),
+        *(
+            (f"/v2/models/<model>{version}{verb}", "GET", "HEAD")
+            for version in ("", "/versions/<version>")
+            for verb in ("", "/ready", "/config", "/stats")
+        ),
+        ("/v2/models/<model>/infer", "POST"),
+        ("/v2/models/<model>/versions/<version>/infer", "POST"),
+        ("/v2/repository/index", "POST"),
+        ("/v2/repository/models/<model>/load", "POST"),
+        ("/v2/repository/models/<model>/unload", "POST"),
+        ("/v1/models", "GET", "HEAD"),
+        *(
+            (f"/v1/models/<model>{which}{tail}", *methods)
+            for which in ("", "/versions/<version>", "/labels/<label>")
+            for tail, methods in (("", ("GET", "HEAD")), ("/metadata", ("GET", "HEAD")), (":<verb>", ("POST",)))
+        ),
     }
 
 

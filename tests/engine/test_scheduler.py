@@ -191,3 +191,12 @@ def test_nothing_is_lost_doubled_or_miscounted(steps: list[tuple[str, int]]) -> 
         assert line.waiting_bytes == sum(i.size for i in inside.values())
     assert {i.id for i in line.clear()} == set(inside)
     assert line.best_lane() is None
+
+
+def test_a_priority_orders_one_clients_requests_and_nobody_elses(line: ModelQueue[None], clock: Clock) -> None:
+    for client in ("a", "b"):
+        line.admit(item(clock, Lane.LAN, client))
+    for priority in (5, 1, 3, 1):
+        line.admit(item(clock, Lane.LAN, "b", priority=priority))
+    taken = [(i.client, i.priority) for i in line.take(8)]
+    assert taken == [("a", 0), ("b", 1), ("b", 1), ("b", 3), ("b", 5), ("b", 0)]

@@ -55,7 +55,7 @@ def asked(
     made = make_spec("image-to-image", **values)
     task = create_task(made)
     runtime = NumpyRuntime(model)
-    work = InputReader(task, made.inputs).read({"id": "r", "kind": "bytes", "content_type": "image/png"}, [data])
+    work = InputReader(task, made).read({"id": "r", "kind": "bytes", "content_type": "image/png"}, [data])
     Executor(runtime, "", 4).execute([work])
     result, buffers = answer(work.finish(), task, work.params)
     value = dict(result["value"])

@@ -37,9 +37,7 @@ def rows_of(table: TableRows, name: str = "x") -> list[list[float]]:
 
 
 def read(spec: ModelSpec, data: bytes, content_type: str | None = None) -> Work:
-    return InputReader(create_task(spec), spec.inputs).read(
-        {"id": "r", "kind": "bytes", "content_type": content_type}, [data]
-    )
+    return InputReader(create_task(spec), spec).read({"id": "r", "kind": "bytes", "content_type": content_type}, [data])
 
 
 def parquet(**columns: Any) -> bytes:
