@@ -29,8 +29,8 @@ BODIES = {
 
 @dataclass(frozen=True)
 class Case:
-    """Statuses of the native route, the Open Inference Protocol and TensorFlow Serving, and what the two latter say: None
-    is the error's own sentence."""
+    """Statuses of the native route, the Open Inference Protocol and TensorFlow Serving, and what the latter two
+    say: None is the error's own sentence."""
 
     error: errors.EngineError
     statuses: tuple[int, int, int]
