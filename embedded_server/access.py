@@ -26,7 +26,7 @@ from engine.prediction import Lane
 
 PAGE_PATHS = frozenset({"/", "/docs"})
 """What a link on another site may open."""
-ASSET_PATHS = frozenset({"/page.css", "/page.js", "/icon.svg"})
+ASSET_PATHS = frozenset({"/page.css", "/page.js", "/icon.svg", "/openapi.json"})
 KEYLESS_PATHS = PAGE_PATHS | ASSET_PATHS
 KEYLESS_PREFIXES = ("/health/", "/v2/health/")
 KEYLESS_POSTS = frozenset({"/pair"})

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 from importlib import resources
-from typing import cast
+from importlib.metadata import version as package_version
+from typing import Any, cast
 
+import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
@@ -18,10 +20,12 @@ from embedded_server.addresses import loopback_rules
 from embedded_server.data_plane import DataPlane
 from embedded_server.door import DECISION, REQUEST_ID, Door, DoorMiddleware, HouseFull
 from embedded_server.errors import SECURITY_HEADERS, STATUS, HttpError, door_error, engine_error
+from embedded_server.openapi import openapi
 from embedded_server.protocols.native import native_routes
 from embedded_server.protocols.open_inference import open_inference_routes
 from embedded_server.protocols.shapes import shaped
 from embedded_server.protocols.tensorflow_serving import tensorflow_serving_routes
+from embedded_server.reference_page import reference_html
 from engine.errors import EngineError
 from engine.ports import EnginePort
 from engine.settings import ServerSettings
@@ -38,8 +42,11 @@ PAGES: tuple[tuple[str, str, str], ...] = (
     ("/page.js", "page.js", "text/javascript; charset=utf-8"),
     ("/page.css", "page.css", "text/css; charset=utf-8"),
     ("/icon.svg", "icon.svg", "image/svg+xml"),
+    ("/openapi.json", "openapi.json", "application/json"),
 )
-"""Everything that is served from package data: path, file, content type."""
+"""What is the same for everybody: path, file in package data (the OpenAPI document is made), content type."""
+REFERENCE = b"<!-- reference -->"
+"""Where the page for programs has its reference."""
 
 
 def create_app(
@@ -67,17 +74,20 @@ def create_app(
     app.register_blueprint(native_routes(plane, settings.body_bytes))
     app.register_blueprint(open_inference_routes(plane, settings))
     app.register_blueprint(tensorflow_serving_routes(plane, settings.body_bytes))
-    _add_pages(app)
+    document = openapi(package_version("deskside"))
+    _add_pages(app, document)
     _add_error_handlers(app, door)
     app.after_request(_secure)
     app.wsgi_app = DoorMiddleware(app.wsgi_app, door)  # type: ignore[method-assign]  # Flask's documented way
     return app
 
 
-def _add_pages(app: Flask) -> None:
+def _add_pages(app: Flask, document: dict[str, Any]) -> None:
     folder = resources.files("embedded_server.pages") / "static"
+    made = {"openapi.json": orjson.dumps(document, option=orjson.OPT_INDENT_2)}
     for path, name, content_type in PAGES:
-        data = (folder / name).read_bytes()
+        data = made[name] if name in made else (folder / name).read_bytes()
+        data = data.replace(REFERENCE, reference_html(document).encode())
 
         def page(data: bytes = data, content_type: str = content_type) -> Response:
             response = Response(data, content_type=content_type)

@@ -18,7 +18,8 @@ from engine.errors import Malformed, UnusableInput
 MAX_DEPTH = 100
 MAX_ELEMENTS = 2_000_000
 MAX_CONTAINERS = 4_000_000
-_FORMS = ("image", "rows", "inputs", "text")
+FORMS: dict[str, Any] = {"image": str, "rows": list[dict[str, Any]], "inputs": dict[str, Any], "text": str}
+"""The bodies' one key, and what stands there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,9 @@ def parse_input(data: bytes | bytearray | memoryview) -> JsonInput:
     body = parse_json(data)
     if not isinstance(body, dict):
         raise Malformed('The JSON body must be an object with "image", "text", "rows" or "inputs".')
-    forms = [key for key in body if key in _FORMS]
+    forms = [key for key in body if key in FORMS]
     if len(forms) != 1 or len(body) != 1:
-        surplus = next((key for key in body if key not in _FORMS), None)
+        surplus = next((key for key in body if key not in FORMS), None)
         what = f"it has {surplus!r}" if surplus is not None else f"it has {len(forms)} of them"
         raise Malformed(f'The JSON body must have exactly one of "image", "text", "rows" and "inputs"; {what}.')
     form, value = forms[0], body[forms[0]]

@@ -274,6 +274,7 @@ def test_the_url_map_is_this_one(http: Door2Client) -> None:
         ("/page.js", "GET", "HEAD"),
         ("/page.css", "GET", "HEAD"),
         ("/icon.svg", "GET", "HEAD"),
+        ("/openapi.json", "GET", "HEAD"),
         ("/health/live", "GET", "HEAD"),
         ("/health/ready", "GET", "HEAD"),
         ("/models", "GET", "HEAD"),
