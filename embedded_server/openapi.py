@@ -221,6 +221,8 @@ class Operation:
     keyless: bool = False
     errors: tuple[int, ...] = ()
     protocol: str = "native"
+    drawn: bool = False
+    """Whether a caller that accepts PNG gets the answer drawn over its picture."""
 
 
 def parameter(name: str, where: str, schema: Schema, what: str) -> Schema:
@@ -261,7 +263,7 @@ def operations() -> Iterator[Operation]:
     yield Operation(
         "POST", "/predict/{model}", "Ask a model.", {200: PredictAnswer},
         bodies | {JSON: {"anyOf": [{"$ref": _REFS.format(model=t.__name__)} for t in _NATIVE_BODY.values()]}},
-        _PREDICT_PARAMETERS, errors=(*_ASKING, 415, 422, 504, 507),
+        _PREDICT_PARAMETERS, errors=(*_ASKING, 415, 422, 504, 507), drawn=True,
     )  # fmt: skip
     yield from _open_inference()
     yield from _tensorflow_serving()
@@ -370,6 +372,8 @@ def _operation(op: Operation) -> Schema:
             "description": "Answered." if status == 200 else "Not ready.",
             "content": content,
         }
+    if op.drawn:
+        made["responses"]["200"]["content"]["image/png"] = {"schema": _BINARY}
     # What the door says before a route is asked; 405 and 404 are those of paths and names that are none.
     for status in (*op.errors, 400, 401, 403, 404, 429, 503):
         answers = made["responses"].setdefault(

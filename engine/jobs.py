@@ -68,6 +68,8 @@ class Job:
             item["tensors"] = self.tensors
         if self.request.wire is not None:
             item["wire"] = {"protocol": str(self.request.wire), **self.request.wire_options}
+        if self.request.draw:
+            item["draw"] = True
         if (how := self.preprocessing or preprocessing) is not None:
             item["preprocessing"] = how
         return item
@@ -105,7 +107,7 @@ def make_job(
             raise Malformed("The input must be bytes, a list of rows or arrays by input name.")
         if request.wire is not None and kind != "bytes":
             raise Malformed("A protocol's body is bytes.")
-        told = [dict(request.params), str(request.wire or ""), dict(request.wire_options)]
+        told = [dict(request.params), str(request.wire or ""), dict(request.wire_options), request.draw]
         params = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError) as error:
         raise Malformed(f"The input cannot be sent to the model: {error}.") from error

@@ -66,6 +66,8 @@ class PredictRequest:
     wire: Wire | None = None
     wire_options: Mapping[str, Any] = field(default_factory=dict)
     priority: int = 0
+    draw: bool = False
+    """The answer is wanted as a picture: what was asked about, with the answer drawn over it."""
 
 
 @dataclass(frozen=True, slots=True)

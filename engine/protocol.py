@@ -11,7 +11,7 @@ Messages to a worker (``type`` and its fields; buffers in brackets)::
     batch    batch, items: [{id, content_type, params, kind, buffers: n, tensors?}]   [each item's buffers in order]
              kind is "bytes" (one buffer), "rows" (one buffer: JSON list) or "tensors"
              (tensors: [{name, dtype, shape}], one buffer each); bytes that are a public protocol's body have
-             wire: {protocol, …}, as :mod:`engine.codecs` reads it
+             wire: {protocol, …}, as :mod:`engine.codecs` reads it; draw: the answer is wanted as a picture
     recall   batch                                       give back a batch that has not started
     refine   id, prediction, params                      postprocess a kept raw result again
     stop                                                 end; closing the channel means the same

@@ -14,6 +14,8 @@ from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QFontInfo, QGuiApplication, QPalette
 from PySide6.QtWidgets import QApplication
 
+from engine.palette import CLASS_COLOURS, TEXT_ON_CLASS
+
 ICON_DIR = Path(__file__).parent / "resources" / "icons"
 
 
@@ -56,9 +58,9 @@ class Tokens:
         return QColor(getattr(self, role))
 
 
-OVERLAY = ("#3BA7E5", "#F08A24", "#2CC295", "#E87FB0", "#E3C53A")
+OVERLAY = CLASS_COLOURS
 """Classes drawn over pictures, in both themes: a set that colour-blind people tell apart."""
-OVERLAY_TEXT = "#0B0F11"
+OVERLAY_TEXT = TEXT_ON_CLASS
 LIGHT = Tokens(
     name="light", window="#F5F5F2", rail="#ECECE8", surface="#FFFFFF", sunken="#EFEFEB", canvas="#E6E6E1",
     track="#E3E3DE", hover="#E4E4DF", btn="#FFFFFF", hair="#DFDFD9", ctl="#80868B", text="#1B1F22", text2="#4B5258",

@@ -28,6 +28,7 @@ from engine.prediction import Lane, PredictRequest
 
 MOST_TOP_K = 100_000
 
+PNG = "image/png"
 SHARES = ("threshold", "iou")
 WORDS = ("masks", "depth", "subtask", "aggregation_strategy")
 """Parameters of tasks that choose one of a few forms."""
@@ -69,10 +70,20 @@ def native_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
             client=caller().client,
             timeout_s=timeout_ms(request.headers.get(TIMEOUT_HEADER)) / 1000,
             version=query_version(),
+            draw=wants_picture(),
         )
-        return json_response(plane.ask(question, client_gone).to_json())
+        prediction = plane.ask(question, client_gone)
+        if question.draw and isinstance(prediction.predictions, dict):
+            return Response(prediction.predictions["image"], content_type=PNG)
+        return json_response(prediction.to_json())
 
     return routes
+
+
+def wants_picture() -> bool:
+    """Whether the caller would rather see the answer drawn than read it."""
+    accepted = request.accept_mimetypes
+    return PNG in accepted.values() and accepted[PNG] > accepted["application/json"]
 
 
 def public_entry(entry: dict[str, Any], lane: Lane) -> dict[str, Any]:

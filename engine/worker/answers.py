@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from engine.answer_parts import pack_parts
@@ -24,8 +25,9 @@ def error_json(error: EngineError) -> dict[str, Any]:
     return {"code": error.code, "message": error.message, "details": error.details}
 
 
-def answer(raw: RawResult, task: Task, params: Params) -> Answer:
-    """The result object and its buffers. Raises the EngineError of an item that has one input, or tensors."""
+def answer(raw: RawResult, task: Task, params: Params, over: Callable[[Predictions], bytes] | None = None) -> Answer:
+    """The result object and its buffers; ``over`` makes a picture of the answer. Raises the EngineError of an item that
+    has one input, or tensors."""
     if raw.form is Form.OUTPUTS:
         return _outputs(raw)
     by_slot: dict[int, Predictions | EngineError] = {}
@@ -36,7 +38,7 @@ def answer(raw: RawResult, task: Task, params: Params) -> Answer:
         (only,) = by_slot.values()
         if isinstance(only, EngineError):
             raise only
-        return _packed("predictions", only)
+        return _packed("predictions", only if over is None else {"image": over(only)})
     return _packed("results", [_entry(slot, by_slot[slot]) for slot in sorted(by_slot)])
 
 

@@ -19,6 +19,7 @@ from engine.errors import EngineError, Malformed, UnsupportedMediaType, Unusable
 from engine.model_spec import ModelSpec
 from engine.prediction import Wire
 from engine.protocol import Buffer, unpack_tensor
+from engine.worker import drawing
 from engine.worker.tasks.base import CONTEXT, Arrays, TakesAudio, TakesText, Task, Windows
 from engine.worker.work import Block, Form, Work
 
@@ -49,8 +50,9 @@ class InputReader:
 
     def read(self, header: Mapping[str, Any], buffers: Sequence[Buffer]) -> Work:
         """One item of a ``batch`` message with its buffers. Raises EngineError where the whole item is unusable."""
-        params = self._task.read_params(header.get("params") or {})
-        work = Work(str(header["id"]), Form.PREDICTIONS, params)
+        draw = header.get("draw") is True
+        params = self._task.read_params((header.get("params") or {}) | (drawing.PARAMS if draw else {}))
+        work = Work(str(header["id"]), Form.PREDICTIONS, params, draw=draw)
         kind = header["kind"]
         if (wire := header.get("wire")) is not None:
             self._read_wire(work, bytes(buffers[0]), wire)
@@ -61,6 +63,8 @@ class InputReader:
         else:
             named = dict(unpack_tensor(t, b) for t, b in zip(header["tensors"], buffers, strict=True))
             self._read_tensors(work, named)
+        if draw and (work.picture is None or work.inputs != 1):
+            raise UnsupportedMediaType("An answer is drawn over one picture, and that was not one.")
         return work
 
     def _read_bytes(self, work: Work, data: bytes, content_type: str | None, *, inside_form: bool = False) -> None:
@@ -140,6 +144,7 @@ class InputReader:
 
     def _add_image(self, work: Work, data: bytes) -> None:
         prepared = self._task.from_image(data)
+        work.picture = data if work.draw else None
         if isinstance(prepared, Windows):
             self._add_windows(work, prepared)
             return

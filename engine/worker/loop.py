@@ -25,6 +25,7 @@ from engine.protocol import PROTOCOL_VERSION, Buffer, Message, ProtocolError
 from engine.worker.allocator import keep_freed_memory
 from engine.worker.answers import KeptResults, answer, error_json
 from engine.worker.channel import Channel
+from engine.worker.drawing import draw
 from engine.worker.execution import DeviceLost
 from engine.worker.loading import DEFAULT_MAX_BATCH, LoadedModel, last_lines, load_model
 from engine.worker.work import RawResult, Work
@@ -234,7 +235,7 @@ class WorkerLoop:
             return {"error": error_json(work), "timing": {"decode": 0.0, "infer": 0.0, "post": 0.0}}, []
         begun = time.perf_counter()
         raw = work.finish()
-        entry, packed = _answer(model.prepared_by(work.preprocessing), raw, work.params)
+        entry, packed = _answer(model.prepared_by(work.preprocessing), raw, work.params, work.picture)
         if "result" in entry:
             self._kept.keep(item_id, raw)
             entry["rows"] = work.rows
@@ -273,9 +274,12 @@ class WorkerLoop:
             self._leave(FAULT_CODE)
 
 
-def _answer(model: LoadedModel, raw: RawResult, params: Any) -> tuple[dict[str, Any], list[Buffer]]:
+def _answer(
+    model: LoadedModel, raw: RawResult, params: Any, picture: bytes | None = None
+) -> tuple[dict[str, Any], list[Buffer]]:
     try:
-        result, buffers = answer(raw, model.task, params)
+        over = None if picture is None else lambda found: draw(picture, found, model.spec)
+        result, buffers = answer(raw, model.task, params, over)
     except EngineError as error:
         return {"error": error_json(error)}, []
     except Exception as error:

@@ -70,6 +70,9 @@ class Work:
     decode_ms: float = 0.0
     preprocessing: dict[str, Any] | None = None
     """How its pictures were prepared, where not as the model's spec says."""
+    draw: bool = False
+    picture: bytes | None = None
+    """The picture over which the answer is to be drawn, as it came."""
     echo: dict[str, Any] = field(default_factory=dict)
     """What a public protocol's body said of its answer."""
 
