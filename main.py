@@ -14,6 +14,7 @@ import os
 import queue
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -25,6 +26,7 @@ import click
 
 if TYPE_CHECKING:
     from embedded_server.controller import ServerController
+    from embedded_server.keys import KeyStore
     from engine.answer_files import AnswerFolder
     from engine.events import Event, LoadProgress
     from engine.model_spec import ModelSpec
@@ -315,6 +317,7 @@ def bundled_examples() -> list[Path]:
 @click.option("--port", type=click.IntRange(0, 65535), default=None, help="Default 8765; 0 picks a free one.")
 @click.option("--no-key", is_flag=True, help="Let everyone who can reach the address ask without a key.")
 @click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), help="Keys, one a line; made if missing.")
+@click.option("--keys", is_flag=True, help="Take the keys of `deskside keys`, from this computer too.")
 @click.option("--lazy", is_flag=True, help="Load each model at its first request.")
 @click.option("--trust", is_flag=True, help="Consent to models that are programs.")
 @click.option("--device", help="cpu, cuda, cuda:1 or mps; chosen automatically if not given.")
@@ -324,6 +327,7 @@ def serve(
     port: int | None,
     no_key: bool,
     key_file: Path | None,
+    keys: bool,
     lazy: bool,
     trust: bool,
     device: str | None,
@@ -332,8 +336,8 @@ def serve(
     from embedded_server import ServeOptions
     from engine.errors import EngineError, ServerStartError
 
-    if no_key and key_file is not None:
-        raise click.UsageError("--no-key and --key-file contradict each other.")
+    if no_key + keys + (key_file is not None) > 1:
+        raise click.UsageError("--no-key, --keys and --key-file contradict each other.")
     with ExitStack() as stack:
         settings = load_settings()
         inbox = Inbox(stack)
@@ -341,8 +345,9 @@ def serve(
         inbox.watch_loads(engine, stack)
         server = open_server(stack, engine, settings)
         options = ServeOptions(
-            host=host, port=settings.server.port if port is None else port, no_key=no_key, key_file=key_file
-        )
+            host=host, port=settings.server.port if port is None else port, no_key=no_key, key_file=key_file,
+            named_keys=keys,
+        )  # fmt: skip
         try:
             loads = []
             for name in models:
@@ -363,6 +368,69 @@ def serve(
             fail(str(error), EXIT_PORT_TAKEN if error.code == "port_in_use" else EXIT_MODEL_OR_USAGE)
         except EngineError as error:
             fail(str(error))
+
+
+@main.group()
+def keys() -> None:
+    """The keys that callers from the network show."""
+
+
+def key_store() -> KeyStore:
+    from embedded_server.keys import KeyStore
+    from engine.settings import data_dir
+
+    return KeyStore(data_dir() / "keys.json")
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """One line for each key: name, its last characters, rights, models, limits, last use."""
+    try:
+        for info in key_store().infos():
+            limits = [f"{info.per_minute} a minute"] if info.per_minute else []
+            limits += [f"{info.at_once} at once"] if info.at_once else []
+            used = time.strftime("%Y-%m-%d %H:%M", time.localtime(info.last_used)) if info.last_used else "never used"
+            models = "all models" if info.models is None else ", ".join(info.models) or "no model"
+            facts = (f"…{info.ends}", " and ".join(info.rights), models, ", ".join(limits) or "no limit", used)
+            click.echo("  ".join((info.name, *facts)))
+    except OSError as error:
+        fail(f"The keys cannot be read: {error.strerror or error}.")
+
+
+@keys.command("add")
+@click.argument("name")
+@click.option("--right", "rights", multiple=True, type=click.Choice(["infer", "read"]), help="Default: both.")
+@click.option("--model", "models", multiple=True, metavar="ID", help="Only these models; all if not given.")
+@click.option("--per-minute", type=click.IntRange(1), help="How many questions a minute.")
+@click.option("--at-once", type=click.IntRange(1), help="How many questions at once.")
+def add_key(
+    name: str, rights: tuple[str, ...], models: tuple[str, ...], per_minute: int | None, at_once: int | None
+) -> None:
+    """Make a key called NAME and print it: it is shown this once. A running server takes it at its next start."""
+    from embedded_server.access import RIGHTS
+    from engine.errors import SettingsInvalid
+
+    try:
+        info = key_store().add(
+            name, rights=frozenset(rights) or RIGHTS, models=models or None, per_minute=per_minute, at_once=at_once
+        )
+    except SettingsInvalid as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"The key cannot be kept: {error.strerror or error}.")
+    click.echo(info.secret)
+
+
+@keys.command("remove")
+@click.argument("name")
+def remove_key(name: str) -> None:
+    """End the key called NAME. A running server ends it at its next start."""
+    try:
+        found = key_store().remove(name)
+    except OSError as error:
+        fail(f"The keys cannot be written: {error.strerror or error}.")
+    if not found:
+        fail(f"There is no key {name!r}.")
 
 
 @main.command()

@@ -6,7 +6,10 @@ Rules of ``contract.md`` ("HTTP, native routes") and of design.md §6 and §8:
 - Origin: the server's own origins pass, every other (``null`` too) is 403; no Origin passes.
 - ``Sec-Fetch-Site`` (Fetch Metadata, W3C) other than ``same-origin`` and ``none`` is 403, except a top-level navigation
   GET of the two pages. CORS preflights are 403 and get no ``Access-Control-*`` header.
-- Keys: ``Authorization: Bearer KEY`` or the password of Basic (RFC 7617); never a query string.
+- Origins that the owner named (``cors_origins``, exact; none by default) may ask all the same, and preflight (Fetch
+  standard, "CORS protocol").
+- Keys: ``Authorization: Bearer KEY`` or the password of Basic (RFC 7617); never a query string. A key that is sent
+  counts with its rights and models wherever it is sent from: 403 for what it may not do.
 """
 
 from __future__ import annotations
@@ -36,21 +39,32 @@ BAD_KEYS = 10
 BAD_KEY_WINDOW_S = 60.0
 BAD_KEY_ADDRESSES = 4096
 
+_MODEL = re.compile(r"/(?:predict|v1/models|v2/models|v2/repository/models)/([^/:]+)")
 _CANONICAL = re.compile(r"/|(?:/[A-Za-z0-9._~-]+)+|/v1/models(?:/[A-Za-z0-9._~-]+)+:[a-z]+")
+
+
+RIGHTS = frozenset({"infer", "read"})
+"""``infer``: ask models. ``read``: see which there are, what they are, and what the server has done."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyDigest:
-    """A key as it is kept: its name and the SHA-256 of its secret (32 bytes)."""
+    """A key as it is kept: its name and the SHA-256 of its secret (32 bytes), what it may do (:data:`RIGHTS`), which
+    models it may ask (None: all), how often a minute and how many at once (None: no limit of its own)."""
 
     name: str
     sha256: bytes
+    rights: frozenset[str] = RIGHTS
+    models: frozenset[str] | None = None
+    per_minute: int | None = None
+    at_once: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AccessRules:
     """What one running server allows. ``hosts`` are complete Host values in lower case (``192.168.1.24:8765``),
-    ``origins`` complete origins; ``blocked`` are addresses that sent too many wrong keys."""
+    ``origins`` complete origins, its own; ``cors_origins`` those of others that may ask; ``blocked`` are addresses that
+    sent too many wrong keys."""
 
     hosts: frozenset[str]
     origins: frozenset[str]
@@ -58,13 +72,15 @@ class AccessRules:
     key_required: bool = False
     loopback_exempt: bool = True
     blocked: Container[str] = frozenset()
+    cors_origins: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The verdict over one head. ``code`` and ``status`` are what the client reads; ``reason`` is what the owner reads:
-    it also tells a wrong key from a missing one, which the answer never does. ``client`` names the caller for fair
-    sharing and for the request table: the key's name and the address."""
+    it also tells a wrong key from a missing one, which the answer never does. ``client`` is the caller's address,
+    ``key`` the key it sent, where that is one. ``right`` is what was asked for, "" for what everybody may.
+    ``cors_origin``: the foreign origin that asks and may; ``preflight``: it only asks whether it may."""
 
     allowed: bool
     status: int
@@ -72,6 +88,18 @@ class Decision:
     reason: str
     lane: Lane
     client: str
+    key: KeyDigest | None = None
+    right: str = ""
+    cors_origin: str = ""
+    preflight: bool = False
+
+    @property
+    def key_name(self) -> str:
+        return self.key.name if self.key is not None else ""
+
+    def may_see(self, model: str) -> bool:
+        """Whether the caller's key, where it showed one, is for this model."""
+        return self.key is None or _may_ask(self.key, model)
 
 
 class BadKeyLog:
@@ -139,14 +167,19 @@ def check_head(method: str, target: str, headers: Iterable[tuple[str, str]], pee
     lane = Lane.LOOPBACK if peer in LOOPBACK_PEERS else Lane.LAN
     path = target_path(target)
     key = _find_key(fields, rules.keys)
-    client = f"{key.name} {peer}" if isinstance(key, KeyDigest) else peer
+    known = key if isinstance(key, KeyDigest) else None
+    origin = next(iter(fields.get("origin", [])), "").lower()
+    foreign = origin if origin in rules.cors_origins and origin not in rules.origins else ""
 
     def refuse(status: int, code: str, reason: str | None = None) -> Decision:
-        return Decision(False, status, code, reason or code, lane, client)
+        return Decision(False, status, code, reason or code, lane, peer, known, cors_origin=foreign)
 
     if (status := _host_status(fields.get("host", []), rules.hosts)) is not None:
         return refuse(status, "bad_host")
-    if not _same_site(method, path, fields, rules.origins):
+    if foreign and len(fields["origin"]) == 1:
+        if method == "OPTIONS" and "access-control-request-method" in fields:
+            return Decision(True, 204, "", "", lane, peer, known, cors_origin=foreign, preflight=True)
+    elif not _same_site(method, path, fields, rules.origins):
         return refuse(403, "bad_origin")
     if _needs_key(method, path, lane, rules):
         if lane is Lane.LAN and peer in rules.blocked:
@@ -155,7 +188,23 @@ def check_head(method: str, target: str, headers: Iterable[tuple[str, str]], pee
             return refuse(401, "key_required", "key_invalid" if key == "wrong" else "key_required")
     if not is_canonical(path):
         return refuse(404, "model_not_found" if path.startswith("/predict/") else "not_found")
-    return Decision(True, 200, "", "", lane, client)
+    right, model = needed_right(method, path)
+    if known is not None and right and (right not in known.rights or not _may_ask(known, model)):
+        return refuse(403, "key_rights")
+    return Decision(True, 200, "", "", lane, peer, known, right, foreign)
+
+
+def needed_right(method: str, path: str) -> tuple[str, str]:
+    """Which of :data:`RIGHTS` a request needs, "" where none, and the model it names, "" for none."""
+    if path in KEYLESS_PATHS or path.startswith(KEYLESS_PREFIXES) or (method == "POST" and path in KEYLESS_POSTS):
+        return "", ""
+    match = _MODEL.match(path)
+    asks = method == "POST" and not path.startswith("/v2/repository/")
+    return "infer" if asks else "read", match[1] if match and match[1] != "stats" else ""
+
+
+def _may_ask(key: KeyDigest, model: str) -> bool:
+    return key.models is None or not model or model in key.models
 
 
 def _host_status(values: list[str], allowed: frozenset[str]) -> int | None:

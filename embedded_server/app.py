@@ -132,8 +132,9 @@ def _note_refusal(door: Door, error: HouseFull) -> None:
     decision = request.environ[DECISION]
     size = request.content_length or 0
     door.refusals.add(
-        _request_id(), error.code, lane=decision.lane, client=decision.client, path=request.path, size=size
-    )
+        _request_id(), error.code, lane=decision.lane, client=decision.client, path=request.path, size=size,
+        key=decision.key_name,
+    )  # fmt: skip
 
 
 def _error_response(error: HttpError) -> Response:

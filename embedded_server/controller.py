@@ -30,8 +30,9 @@ from embedded_server.golden_door import ask_golden
 from embedded_server.keys import KeyStore, made_key, read_key_file
 from embedded_server.listening import bind_listener
 from embedded_server.notifier import CoalescingNotifier
+from embedded_server.request_log import RequestLog
 from embedded_server.waitress_adapter import HttpServer, adjustments
-from engine.errors import Draining, EngineError, ServerStartError, UnusableInput
+from engine.errors import Draining, EngineError, ServerStartError, SettingsInvalid, UnusableInput
 from engine.golden import GoldenReport
 from engine.ports import EnginePort
 from engine.prediction import Lane
@@ -46,16 +47,19 @@ SELF_CHECK_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What ``deskside serve`` asks for. Port 0 picks a free one; ``no_key`` and ``key_file`` exclude each other."""
+    """What ``deskside serve`` asks for. Port 0 picks a free one; ``no_key``, ``key_file`` and ``named_keys``
+    exclude each other."""
 
     host: str = "127.0.0.1"
     port: int = 8765
     no_key: bool = False
     key_file: Path | None = None
+    named_keys: bool = False
+    """Take the keys of ``deskside keys``; on this computer's own address callers then need one too."""
 
     def __post_init__(self) -> None:
-        if self.no_key and self.key_file is not None:
-            raise ValueError("no_key and key_file exclude each other")
+        if self.no_key + self.named_keys + (self.key_file is not None) > 1:
+            raise ValueError("no_key, key_file and named_keys exclude each other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ class ServerController:
         self._engine = engine
         self._settings = settings
         self._keys = KeyStore(data_dir / "keys.json")
+        self._log = RequestLog(settings.request_log, data_dir / "logs")
         self._switch = threading.RLock()
         self._lock = threading.Lock()
         self._base = ServerState(port=settings.port)
@@ -207,6 +212,11 @@ class ServerController:
             return
         self._set(replace(self._base, phase=ServerPhase.STOPPING), running)
         _close(running, self._settings.drain_s)
+        if (used := running.door.key_limits.last_used()) and self._keys.path.exists():
+            try:
+                self._keys.note_use(used)
+            except OSError as error:
+                log.warning("when keys were used last could not be kept: %s", error)
         with self._lock:
             self._running = None
 
@@ -243,6 +253,7 @@ class ServerController:
             requests_inside=settings.requests_inside,
             refusals=self._refusals,
             changed=self._notifier.changed,
+            log_=self._log,
         )
         http_server = HttpServer(
             create_app(self._engine, settings, door=door),
@@ -260,6 +271,8 @@ class ServerController:
         if options.key_file is not None:
             info, keys = read_key_file(options.key_file)
             return _Access(keys, required=True, loopback_exempt=False, shown=info)
+        if options.named_keys:
+            return _Access(self._named_keys(options.port), required=True, loopback_exempt=False)
         if is_loopback(options.host) or options.no_key:
             return _Access()
         if not plan.from_window:
@@ -275,6 +288,17 @@ class ServerController:
                 port=options.port,
                 details=str(error),
             ) from error
+
+    def _named_keys(self, port: int) -> tuple[KeyDigest, ...]:
+        try:
+            keys = self._keys.digests()
+        except OSError as error:
+            raise ServerStartError(
+                "The keys cannot be read.", code="permission_denied", port=port, details=str(error)
+            ) from error
+        if not keys:
+            raise SettingsInvalid("There are no keys yet: make one with `deskside keys add NAME`.")
+        return keys
 
     # -- reports -----------------------------------------------------------------------------------------------------
     def _set(self, state: ServerState, running: _Running | None = None) -> None:
@@ -298,7 +322,8 @@ def _rules(
     host: str, port: int, lan: tuple[InterfaceAddress, ...], access: _Access, settings: ServerSettings
 ) -> AccessRules:
     hosts, origins = host_rules(own_names(host, lan), port, settings.allowed_hosts)
-    return AccessRules(hosts, origins, access.keys, access.required, access.loopback_exempt)
+    cors = frozenset(origin.lower() for origin in settings.cors_origins)
+    return AccessRules(hosts, origins, access.keys, access.required, access.loopback_exempt, cors_origins=cors)
 
 
 def _close(running: _Running, drain_s: float) -> None:
@@ -309,6 +334,7 @@ def _close(running: _Running, drain_s: float) -> None:
 
     door.draining = True
     running.http.stop(drain_s, expire)
+    door.log.close()
 
 
 def _check_answers(host: str, port: int) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, wait
+from typing import Any
 
+from embedded_server.access import Decision
 from embedded_server.door import Door
+from embedded_server.metrics import HttpCounts
 from engine.errors import DeadlineExceeded, RequestCancelled
 from engine.ports import EnginePort
 from engine.prediction import Prediction, PredictRequest
@@ -27,6 +30,15 @@ class DataPlane:
         self.engine = engine
         self._door = door
 
+    @property
+    def http_counts(self) -> HttpCounts:
+        return self._door.http_counts
+
+    def visible_stats(self, asker: Decision) -> dict[str, Any]:
+        """The engine's ``stats()``, with those models alone that the caller's key is for."""
+        stats = self.engine.stats()
+        return stats | {"models": [entry for entry in stats["models"] if asker.may_see(entry["id"])]}
+
     def ask(self, request: PredictRequest, client_gone: Callable[[], bool]) -> Prediction:
         """The engine's answer. Raises what the engine raises, and Busy (house full), Draining (the drain ran out),
         RequestCancelled (``client_gone`` said so, or the engine dropped it), DeadlineExceeded."""
@@ -37,7 +49,8 @@ class DataPlane:
 
     def _wait(self, future: Future[Prediction], timeout_s: float, client_gone: Callable[[], bool]) -> Prediction:
         deadline = time.monotonic() + timeout_s + DEADLINE_GRACE_S
-        while not wait((future,), POLL_S).done:
+        # Of a future that somebody else cancelled, wait() says nothing.
+        while not (wait((future,), POLL_S).done or future.done()):
             if client_gone():
                 future.cancel()
                 raise RequestCancelled("The client left before the answer was there.")

@@ -13,12 +13,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from embedded_server.access import AccessRules, BadKeyLog, Decision, check_head, normal_peer, target_path
 from embedded_server.errors import SECURITY_HEADERS, HttpError, door_error
+from embedded_server.key_limits import KeyLimits
+from embedded_server.metrics import HttpCounts, protocol_of
 from embedded_server.protocols.shapes import shaped
+from embedded_server.request_log import RequestLog
 from engine.errors import Busy, Draining
 from engine.prediction import Lane
 from engine.serving_types import RequestRecord, RequestState
@@ -33,6 +36,10 @@ DECISION = "deskside.decision"
 REFUSALS = 100
 
 _MODEL_PATH = re.compile(r"/(?:predict|v2/models|v1/models)/([a-z0-9][a-z0-9._-]{0,63})(?=$|[/:])")
+_CORS_HEADERS = (
+    "Accept", "Authorization", "Content-Encoding", "Content-Type", "Inference-Header-Content-Length",
+    "X-Request-Timeout-Ms",
+)  # fmt: skip
 _REASONS = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -78,9 +85,13 @@ class Refusals:
         self._records: deque[RequestRecord] = deque(maxlen=REFUSALS)
         self._changed = changed
 
-    def add(self, request_id: str, code: str, *, lane: Lane, client: str, path: str = "", size: int = 0) -> None:
+    def add(
+        self, request_id: str, code: str, *, lane: Lane, client: str, path: str = "", size: int = 0, key: str = ""
+    ) -> None:
         model = match[1] if (match := _MODEL_PATH.match(path)) else ""
-        record = RequestRecord(request_id, time.time(), str(lane), client, model, RequestState.REFUSED, size, code=code)
+        record = RequestRecord(
+            request_id, time.time(), str(lane), client, model, RequestState.REFUSED, size, code=code, key=key
+        )
         with self._lock:
             self._records.appendleft(record)
         self._changed()
@@ -103,8 +114,12 @@ class Door:
         requests_inside: int = 256,
         refusals: Refusals | None = None,
         changed: Callable[[], None] = lambda: None,
+        log_: RequestLog | None = None,
     ) -> None:
         self.bad_keys = BadKeyLog()
+        self.key_limits = KeyLimits()
+        self.http_counts = HttpCounts()
+        self.log = log_ or RequestLog("off")
         self.refusals = refusals or Refusals()
         self.draining = False
         self.expired = False
@@ -155,7 +170,8 @@ class Door:
 
 
 class DoorMiddleware:
-    """WSGI: asks the door before the application sees the request. The body is not read here."""
+    """WSGI: asks the door before the application sees the request, and writes down how it ended. The body is not read
+    here."""
 
     def __init__(self, app: WSGIApplication, door: Door) -> None:
         self._app = app
@@ -163,25 +179,61 @@ class DoorMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request_id = environ[REQUEST_ID] = new_request_id()
-        path = target_path(request_target(environ))
+        target, method = request_target(environ), environ["REQUEST_METHOD"]
+        path = target_path(target)
         peer = environ.get("REMOTE_ADDR", "")
-        decision = check_head(
-            environ["REQUEST_METHOD"], request_target(environ), request_headers(environ), peer, self._door.rules
-        )
+        decision = check_head(method, target, request_headers(environ), peer, self._door.rules)
         environ[DECISION] = decision
+        began, answered = time.monotonic(), _Answered()
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            headers = [*headers, *cors_headers(decision)]
+            answered.status = int(status[:3])
+            answered.sent = next((int(v) for k, v in headers if k.lower() == "content-length" and v.isdecimal()), 0)
+            return start_response(status, headers, exc_info)
+
+        self._door.http_counts.begin()
+        try:
+            return self._answer(environ, start, decision, request_id, path, peer)
+        finally:
+            length = environ.get("CONTENT_LENGTH", "")
+            self._door.http_counts.end(protocol_of(path), answered.status)
+            self._door.log.write(
+                request_id, decision, method, path, answered.status, sent=answered.sent,
+                received=int(length) if length.isdecimal() else 0, seconds=time.monotonic() - began,
+            )  # fmt: skip
+
+    def _answer(
+        self, environ: WSGIEnvironment, start: Any, decision: Decision, request_id: str, path: str, peer: str
+    ) -> Iterable[bytes]:
+        if decision.preflight:
+            start("204 No Content", [*preflight_headers(environ), *SECURITY_HEADERS, ("Content-Length", "0")])
+            return []
+        key, retry_s = decision.key, None
         if decision.allowed and not self._door.draining:
-            return self._app(environ, start_response)
-        if decision.allowed:
+            if key is None:
+                return self._app(environ, start)
+            self._door.key_limits.used(key)
+            if decision.right != "infer":
+                return self._app(environ, start)
+            if (retry_s := self._door.key_limits.enter(key)) is None:
+                try:
+                    return self._app(environ, start)
+                finally:
+                    self._door.key_limits.leave(key)
+            error, reason = door_error("key_quota", retry_after_s=retry_s), "key_quota"
+        elif decision.allowed:
             error, reason = door_error("draining"), "draining"
         else:
             error, reason = self._refusal(decision, peer), decision.reason
         size = int(length) if (length := environ.get("CONTENT_LENGTH", "")).isdecimal() else 0
         if error.status != 404:
             self._door.refusals.add(
-                request_id, reason, lane=decision.lane, client=decision.client, path=path, size=size
-            )
+                request_id, reason, lane=decision.lane, client=decision.client, path=path, size=size,
+                key=key.name if key is not None else "",
+            )  # fmt: skip
         error, body = shaped(environ["REQUEST_METHOD"], path, error, request_id)
-        start_response(status_line(error.status), json_headers(error, body))
+        start(status_line(error.status), json_headers(error, body))
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 
     def _refusal(self, decision: Decision, peer: str) -> HttpError:
@@ -189,6 +241,35 @@ class DoorMiddleware:
             self._door.bad_keys.add(normal_peer(peer))
         retry_after_s = 60.0 if decision.status == 429 else None
         return door_error(decision.code, status=decision.status, retry_after_s=retry_after_s)
+
+
+@dataclass(slots=True)
+class _Answered:
+    status: int = 500
+    sent: int = 0
+
+
+def cors_headers(decision: Decision) -> list[tuple[str, str]]:
+    """What a page of a named origin needs to read an answer; nothing for everybody else."""
+    if not decision.cors_origin:
+        return []
+    return [
+        ("Access-Control-Allow-Origin", decision.cors_origin),
+        ("Access-Control-Expose-Headers", "Inference-Header-Content-Length, Retry-After"),
+        ("Vary", "Origin"),
+    ]
+
+
+def preflight_headers(environ: WSGIEnvironment) -> list[tuple[str, str]]:
+    """The answer to "may I": methods and headers that the routes know, for ten minutes."""
+    headers = [
+        ("Access-Control-Allow-Methods", "GET, POST"),
+        ("Access-Control-Allow-Headers", ", ".join(_CORS_HEADERS)),
+        ("Access-Control-Max-Age", "600"),
+    ]
+    if environ.get("HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK") == "true":
+        headers.append(("Access-Control-Allow-Private-Network", "true"))
+    return headers
 
 
 def request_target(environ: WSGIEnvironment) -> str:

@@ -221,6 +221,7 @@ class Operation:
     keyless: bool = False
     errors: tuple[int, ...] = ()
     protocol: str = "native"
+    answers_in: str = JSON
     drawn: bool = False
     """Whether a caller that accepts PNG gets the answer drawn over its picture."""
 
@@ -254,6 +255,7 @@ def operations() -> Iterator[Operation]:
     yield Operation("GET", "/health/live", "The server answers.", {200: Live}, keyless=True)
     yield Operation("GET", "/health/ready", "Every model can answer.", {200: Ready}, keyless=True, errors=(503,))
     yield Operation("GET", "/models", "The models that can be asked.", {200: Models})
+    yield Operation("GET", "/metrics", "Numbers for Prometheus.", {200: {"type": "string"}}, answers_in="text/plain")
     bodies: dict[str, Any] = dict.fromkeys(
         (PICTURES, RECORDINGS, CSV, TEXT, PARQUET, NPY, NPZ, OCTET_STREAM, "multipart/form-data"), _BINARY
     )
@@ -367,7 +369,7 @@ def _operation(op: Operation) -> Schema:
         made["requestBody"] = {"required": op.protocol != "open-inference" or "infer" in op.path, "content": content}
     error = NativeError if op.protocol == "native" else ProtocolError
     for status, answer in op.answers.items():
-        content = {} if answer is None else {JSON: {"schema": _schema(answer)}}
+        content = {} if answer is None else {op.answers_in: {"schema": _schema(answer)}}
         made["responses"][str(status)] = {
             "description": "Answered." if status == 200 else "Not ready.",
             "content": content,

@@ -56,6 +56,7 @@ from engine.prediction import (
     TablePreview,
 )
 from engine.protocol import Limits, Message
+from engine.serving_types import RequestRecord
 from engine.settings import Settings, SettingsStore, data_dir
 from engine.supervisor import child_command, child_environment, share_of_cores
 from engine.tuning import Tuning
@@ -91,6 +92,8 @@ class Engine:
         self._serials = itertools.count(1)
         self._job_ids = itertools.count(1)
         self._jobs: deque[Job] = deque(maxlen=RECORDS)
+        self._open_jobs: dict[str, Job] = {}
+        """Those without an answer yet, by id."""
         self._scratch = Path(tempfile.mkdtemp(prefix="deskside-"))
         self._bus = EventBus()
         self._events = _EventThread(self._bus, self._snapshot)
@@ -224,8 +227,14 @@ class Engine:
         except EngineError as error:
             return _rejected(error)
         self._jobs.appendleft(job)
+        self._open_jobs[job.id] = job
+        job.future.add_done_callback(lambda _: self._open_jobs.pop(job.id, None))
         model.predict(job)
         return job.future
+
+    def cancel(self, request_id: str) -> bool:
+        job = self._open_jobs.get(request_id)
+        return job is not None and job.future.cancel()
 
     def refine(self, prediction_id: str, params: dict[str, Any]) -> Future[Prediction]:
         for model in list(self._models.values()):
@@ -281,6 +290,13 @@ class Engine:
             "waiting": sum(m["waiting"] for m in models),
             "running": sum(m["running"] for m in models),
         }
+
+    def requests(self) -> tuple[RequestRecord, ...]:
+        places: dict[str, int] = {}
+        for model in list(self._models.values()):
+            places |= model.positions()
+        records = (job.record() for job in tuple(self._jobs))
+        return tuple(replace(r, position=places[r.id]) if r.id in places else r for r in records)
 
     def close(self) -> None:
         with self._lock:
@@ -414,7 +430,7 @@ class Engine:
                 self._clock.wake(due)
 
     def _snapshot(self) -> Snapshot:
-        return Snapshot(self.stats(), tuple(job.record() for job in tuple(self._jobs)))
+        return Snapshot(self.stats(), self.requests())
 
 
 class _Wake(Enum):

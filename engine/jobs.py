@@ -77,7 +77,7 @@ class Job:
     def record(self) -> RequestRecord:
         return RequestRecord(
             self.id, self.received_at, str(self.lane), self.client, self.model, self.state, self.size, self.wait_ms,
-            self.run_ms, self.code,
+            self.run_ms, self.code, self.request.key,
         )  # fmt: skip
 
 

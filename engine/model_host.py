@@ -257,6 +257,7 @@ class ModelHost:
                     job,
                     alone=self._suspects.is_suspect(job.content_hash),
                     priority=job.request.priority,
+                    key=job.request.key,
                 )
                 try:
                     self._queue.admit(item)
@@ -372,6 +373,11 @@ class ModelHost:
     def entry(self) -> dict[str, Any]:
         with self._lock:
             return self._entry()
+
+    def positions(self) -> dict[str, int]:
+        """How many are before each request that waits, by its id."""
+        with self._lock:
+            return self._queue.positions()
 
     def counts(self) -> Counts:
         with self._lock:

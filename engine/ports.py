@@ -19,6 +19,7 @@ from engine.prediction import (
     PredictRequest,
     TablePreview,
 )
+from engine.serving_types import RequestRecord
 
 
 class EnginePort(Protocol):
@@ -64,6 +65,13 @@ class EnginePort(Protocol):
 
     def predict(self, request: PredictRequest) -> Future[Prediction]:
         """Queue one request. Cancelling the future drops the request if it still waits. Errors come through it."""
+
+    def cancel(self, request_id: str) -> bool:
+        """Give up one request by the id of its record: one that waits is dropped, of one that runs the answer is. Its
+        future is cancelled. False where it has been answered, or is not known."""
+
+    def requests(self) -> tuple[RequestRecord, ...]:
+        """The last hundred requests, newest first; those that wait have their position in the line."""
 
     def refine(self, prediction_id: str, params: dict[str, Any]) -> Future[Prediction]:
         """Postprocess a kept raw result with other ``params``; no inference. Raises PredictionExpired through it."""

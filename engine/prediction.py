@@ -49,9 +49,10 @@ class PredictRequest:
 
     ``data`` is encoded bytes (a picture, CSV, JSON, .npy; ``content_type`` says which, or None to recognise it by its
     first bytes), rows of a table as dicts, or raw tensors by input name. ``params`` are the task's parameters
-    (``top_k``, ``threshold``). ``client`` names the caller for fair sharing inside its lane. ``timeout_s``: seconds.
-    ``version``: the version that is to answer; None is the one that serves. ``wire``: the protocol whose body ``data``
-    is, with what its codec needs to know besides in ``wire_options``. ``priority`` orders the requests of one client
+    (``top_k``, ``threshold``). ``client`` names the caller, ``key`` the key it showed: inside a lane keys share
+    fairly, and the callers of one key among themselves. ``timeout_s``: seconds. ``version``: the version that is to
+    answer; None is the one that serves. ``wire``: the protocol whose body ``data`` is, with what its codec needs to
+    know besides in ``wire_options``. ``priority`` orders the requests of one key (of one client, where there is none)
     among themselves: 1 first, 0 (none stated) last.
     """
 
@@ -61,6 +62,7 @@ class PredictRequest:
     params: Mapping[str, Any] = field(default_factory=dict)
     lane: Lane | str = Lane.OWNER
     client: str | None = None
+    key: str = ""
     timeout_s: float = 30.0
     version: str | None = None
     wire: Wire | None = None

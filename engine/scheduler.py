@@ -1,7 +1,8 @@
 """Which waiting request goes next: bounded admission, lanes, fair sharing, deadlines. Pure logic, no threads.
 
-Order: lanes from owner to batch; within a lane its clients take turns, each with its requests in their order. A
-priority orders the requests of one client among themselves and lifts nobody above anybody else.
+Order: lanes from owner to batch; within a lane keys take turns (a client without a key is one by itself), within a key
+its clients, each with its requests in their order. A priority orders the requests of one key among themselves and lifts
+no key above another.
 Ageing: a request climbs one lane for every ``ageing_s`` it has waited, so that none starves; of every
 ``AGED_ONE_IN`` requests taken at most one goes ahead of a higher lane that way, so that a flood from the network, all
 of it old, never overtakes the owner.
@@ -39,52 +40,80 @@ class Waiting(Generic[Payload]):
     alone: bool = False
     priority: int = 0
     """1 is the first; 0, where none was stated, comes after all."""
+    key: str = ""
+    """The name of the caller's key, "" for none."""
 
     @property
     def rank(self) -> float:
         return self.priority or float("inf")
 
+    @property
+    def group(self) -> tuple[str, str]:
+        """Who shares with the others of the lane: a key, or a client without one."""
+        return ("key", self.key) if self.key else ("client", self.client)
+
+
+_Lines = OrderedDict[str, deque[Waiting[Payload]]]
+
 
 @dataclass(slots=True)
 class _LaneQueue(Generic[Payload]):
-    """The clients of one lane, in the order of their turns."""
+    """The groups of one lane, and the clients of each, in the order of their turns."""
 
-    clients: OrderedDict[str, deque[Waiting[Payload]]] = field(default_factory=OrderedDict)
+    groups: OrderedDict[tuple[str, str], _Lines[Payload]] = field(default_factory=OrderedDict)
 
     def append(self, item: Waiting[Payload]) -> None:
-        line = self.clients.setdefault(item.client, deque())
+        line = self.groups.setdefault(item.group, OrderedDict()).setdefault(item.client, deque())
         at = len(line)
         while at and line[at - 1].rank > item.rank:
             at -= 1
         line.insert(at, item)
 
     def put_back(self, item: Waiting[Payload]) -> None:
-        self.clients.setdefault(item.client, deque()).appendleft(item)
-        self.clients.move_to_end(item.client, last=False)
+        lines = self.groups.setdefault(item.group, OrderedDict())
+        lines.setdefault(item.client, deque()).appendleft(item)
+        lines.move_to_end(item.client, last=False)
+        self.groups.move_to_end(item.group, last=False)
 
     def head(self) -> Waiting[Payload] | None:
-        for line in self.clients.values():
-            return line[0]
+        """Of the group whose turn it is, the client whose request has the best priority, the next one in turn."""
+        for lines in self.groups.values():
+            return min((line[0] for line in lines.values()), key=lambda item: item.rank)
         return None
 
     def pop(self) -> Waiting[Payload]:
-        client, line = next(iter(self.clients.items()))
-        item = line.popleft()
-        if line:
-            self.clients.move_to_end(client)
-        else:
-            del self.clients[client]
+        item = self.head()
+        assert item is not None
+        lines = self.groups[item.group]
+        lines[item.client].popleft()
+        self._tidy(item)
+        if item.group in self.groups:
+            self.groups.move_to_end(item.group)
+            if item.client in lines:
+                lines.move_to_end(item.client)
         return item
 
     def remove(self, item: Waiting[Payload]) -> None:
-        line = self.clients[item.client]
-        line.remove(item)
-        if not line:
-            del self.clients[item.client]
+        self.groups[item.group][item.client].remove(item)
+        self._tidy(item)
 
-    def __iter__(self) -> Iterator[Waiting[Payload]]:
-        for line in self.clients.values():
-            yield from line
+    def _tidy(self, item: Waiting[Payload]) -> None:
+        lines = self.groups[item.group]
+        if not lines[item.client]:
+            del lines[item.client]
+        if not lines:
+            del self.groups[item.group]
+
+    def in_order(self) -> Iterator[Waiting[Payload]]:
+        """As they would be taken, if nobody came any more."""
+        copy = _LaneQueue(
+            OrderedDict(
+                (group, OrderedDict((client, deque(line)) for client, line in lines.items()))
+                for group, lines in self.groups.items()
+            )
+        )
+        while copy.groups:
+            yield copy.pop()
 
 
 class ModelQueue(Generic[Payload]):
@@ -108,6 +137,11 @@ class ModelQueue(Generic[Payload]):
     @property
     def waiting_bytes(self) -> int:
         return sum(self._bytes.values())
+
+    def positions(self) -> dict[str, int]:
+        """How many are before each waiting request, by its id, if nobody came any more and none aged."""
+        ordered = (item for lane in LANES for item in self._lanes[lane].in_order())
+        return {item.id: place for place, item in enumerate(ordered)}
 
     def admit(self, item: Waiting[Payload]) -> None:
         """Put ``item`` in line. Raises Busy where the line, or the network's share of it, is full."""

@@ -31,6 +31,10 @@ class RequestRecord:
     run_ms: float | None = None
     code: str = ""
     """The error's stable code where ``state`` is LATE, REFUSED or FAILED."""
+    key: str = ""
+    """The name of the key that was shown."""
+    position: int | None = None
+    """How many are before it in the line, where it waits."""
 
 
 class ServerScope(StrEnum):
@@ -60,12 +64,18 @@ class ServerUrl:
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """``secret`` is there only while this process made the key itself; at rest only its SHA-256 is kept."""
+    """``secret`` is there only while this process made the key itself; at rest only its SHA-256 is kept. ``models``:
+    the only ones it may ask, None for all. Limits None: none of its own. Times are Unix seconds."""
 
     name: str
     ends: str
     created_at: float
     secret: str | None = field(default=None, repr=False)
+    rights: tuple[str, ...] = ("infer", "read")
+    models: tuple[str, ...] | None = None
+    per_minute: int | None = None
+    at_once: int | None = None
+    last_used: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ answered with the last good copy or the defaults, and a notice: never silently.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from platformdirs import PlatformDirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from engine.errors import SettingsInvalid
 
@@ -57,6 +58,9 @@ class WorkerSettings(BaseModel):
     device: str = "auto"
 
 
+_ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
+
+
 class ServerSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -69,8 +73,20 @@ class ServerSettings(BaseModel):
     connections_per_address: int = Field(16, ge=1)
     requests_inside: int = Field(256, ge=1)
     drain_s: float = Field(10.0, gt=0.0)
+    cors_origins: list[str] = []
+    """Web sites of others whose pages may ask: exact origins (``https://lab.example``), never ``*``."""
+    request_log: Literal["off", "file", "stderr"] = "file"
+    """Where a line for each request goes: who, what, when and how it ended; never what was sent."""
     repository_control: bool = False
     """Whether programs on this computer may load and unload models by the Open Inference Protocol."""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _exact_origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if _ORIGIN.fullmatch(origin) is None:
+                raise ValueError(f"{origin[:80]!r} is no origin such as https://lab.example or http://10.0.0.7:3000")
+        return origins
 
 
 class WindowSettings(BaseModel):

@@ -332,6 +332,12 @@ class VersionedModel:
         with self._lock:
             return self._entry()
 
+    def positions(self) -> dict[str, int]:
+        """How many are before each request that waits, by its id; each version has a line of its own."""
+        with self._lock:
+            hosts = list(self._hosts)
+        return {job: place for host in hosts for job, place in host.positions().items()}
+
     # -- which version answers -------------------------------------------------------------------------------------
     def host_for(self, version: str | None) -> ModelHost:
         """The version that is to answer. One that lies in a numbered folder is made known: a request loads it.

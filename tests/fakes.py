@@ -38,6 +38,7 @@ from engine.serving_types import (
     ServerUrl,
 )
 from engine.sidecar_file import preprocessing_fields
+from engine.statistics import Statistics
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TIMING = {"decode": 1.2, "wait": 0.1, "infer": 3.4, "post": 0.1, "total": 4.8}
@@ -101,6 +102,7 @@ class FakeEngine:
             "loads": 1,
             "requests": {"window": 0, "network": 0},
             "inferences": 0,
+            "statistics": Statistics().to_json(),
             "worker_pid": 4242,
             "waiting": 0,
             "running": 0,
@@ -356,6 +358,12 @@ class FakeEngine:
 
     def stats(self) -> dict[str, Any]:
         return {"models": [dict(entry) for entry in self._models.values()], "waiting": 0, "running": 0}
+
+    def cancel(self, request_id: str) -> bool:
+        return any(future.cancel() for _, future in self.held if not future.done())
+
+    def requests(self) -> tuple[RequestRecord, ...]:
+        return tuple(self.records)
 
     def close(self) -> None:
         self.closed = True

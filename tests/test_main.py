@@ -512,3 +512,26 @@ def test_predict_and_inspect_on_real_files(tmp_path: Path) -> None:
         assert (failed.returncode, failed.stdout) == (2, "")
         assert "cut.keras" in failed.stderr
         assert len(failed.stderr.splitlines()) == 1
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+def test_keys_are_made_listed_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DESKSIDE_HOME", str(tmp_path))
+    made = run("keys", "add", "lab 1", "--right", "infer", "--model", "wine", "--per-minute", "60")
+    assert (made.exit_code, len(made.stdout.strip())) == (0, 43)
+    assert run("keys", "add", "phones").exit_code == 0
+    listed = run("keys", "list").stdout.splitlines()
+    assert listed[0] == f"lab 1  …{made.stdout.strip()[-4:]}  infer  wine  60 a minute  never used"
+    assert listed[1].endswith("infer and read  all models  no limit  never used")
+    assert made.stdout.strip() not in "\n".join(listed)
+    again = run("keys", "add", "phones")
+    assert (again.exit_code, again.stderr) == (2, "There is a key 'phones' already.\n")
+    assert run("keys", "remove", "lab 1").exit_code == 0
+    gone = run("keys", "remove", "lab 1")
+    assert (gone.exit_code, gone.stderr) == (2, "There is no key 'lab 1'.\n")
+    assert run("keys", "add", "x", "--per-minute", "0").exit_code == 2
+
+
+def test_the_sources_of_keys_exclude_each_other(tmp_path: Path) -> None:
+    result = run("serve", "digits", "--keys", "--no-key")
+    assert (result.exit_code, "contradict" in result.stderr) == (2, True)

@@ -12,6 +12,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from embedded_server.data_plane import DataPlane
+from embedded_server.metrics import CONTENT_TYPE, metrics_text
 from embedded_server.protocols.bodies import (
     MODEL_ID,
     TIMEOUT_HEADER,
@@ -54,8 +55,12 @@ def native_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
 
     @routes.get("/models")
     def models() -> Response:
-        entries = plane.engine.stats()["models"]
+        entries = plane.visible_stats(caller())["models"]
         return json_response({"models": [public_entry(entry, caller().lane) for entry in entries]})
+
+    @routes.get("/metrics")
+    def metrics() -> Response:
+        return Response(metrics_text(plane.visible_stats(caller()), plane.http_counts), content_type=CONTENT_TYPE)
 
     @routes.post("/predict/<model>")
     def predict(model: str) -> Response:
@@ -68,6 +73,7 @@ def native_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
             params=query_params(),
             lane=caller().lane,
             client=caller().client,
+            key=caller().key_name,
             timeout_s=timeout_ms(request.headers.get(TIMEOUT_HEADER)) / 1000,
             version=query_version(),
             draw=wants_picture(),

@@ -87,7 +87,7 @@ def open_inference_routes(plane: DataPlane, settings: ServerSettings) -> Bluepri
 
     @routes.get("/v2/models/stats")
     def all_statistics() -> Response:
-        return json_response({"model_stats": [_statistics(entry) for entry in plane.engine.stats()["models"]]})
+        return json_response({"model_stats": [_statistics(entry) for entry in plane.visible_stats(caller())["models"]]})
 
     @routes.get("/v2/models/<model>/stats")
     @routes.get("/v2/models/<model>/versions/<version>/stats")
@@ -133,6 +133,7 @@ def _question(model: str, version: str | None, data: bytes, asker: Decision) -> 
         data=data,
         lane=asker.lane,
         client=asker.client,
+        key=asker.key_name,
         timeout_s=min(timeout_s, stated_s) if stated_s else timeout_s,
         version=version,
         wire=Wire.OPEN_INFERENCE,

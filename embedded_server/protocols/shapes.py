@@ -20,7 +20,7 @@ _OPEN_INFERENCE = re.compile(r"/v2(?:/|$)")
 _TENSORFLOW_SERVING = re.compile(r"/v1/models(?:/|$)")
 _V2_MODEL = re.compile(r"/v2/(?:repository/)?models/([^/]+)(?:/versions/([^/]+))?")
 _V1_MODEL = re.compile(r"/v1/models/([^/:]+)(?:/(?:versions|labels)/([^/:]+))?")
-_OUTSIDE = frozenset({"key_required", "key_limit", "bad_host", "bad_origin", "key_rights"})
+_OUTSIDE = frozenset({"key_required", "key_limit", "bad_host", "bad_origin", "key_rights", "key_quota"})
 """Codes of the door, whose status and sentence are those of every route."""
 
 

@@ -82,6 +82,7 @@ def tensorflow_serving_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
             params={} if verb == "predict" else {"top_k": _ALL_CLASSES},
             lane=caller().lane,
             client=caller().client,
+            key=caller().key_name,
             timeout_s=timeout_ms(request.headers.get(TIMEOUT_HEADER)) / 1000,
             version=named,
             wire=Wire.TENSORFLOW_SERVING,

@@ -151,7 +151,8 @@ def basic(secret: str) -> tuple[str, str]:
 @pytest.mark.parametrize("header", [bearer(SECRET), basic(SECRET), ("authorization", f"bearer  {SECRET}")])
 def test_the_key_lets_in_and_names_the_client(header: tuple[str, str]) -> None:
     decision = head(HOST, header, peer=LAN_PEER, rules=KEYED)
-    assert decision == Decision(True, 200, "", "", Lane.LAN, f"phones {LAN_PEER}")
+    assert decision == Decision(True, 200, "", "", Lane.LAN, LAN_PEER, KEYED.keys[1], "read")
+    assert decision.key_name == "phones"
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,7 @@ def test_the_url_map_is_this_one(http: Door2Client) -> None:
         ("/health/live", "GET", "HEAD"),
         ("/health/ready", "GET", "HEAD"),
         ("/models", "GET", "HEAD"),
+        ("/metrics", "GET", "HEAD"),
         ("/predict/<model>", "POST"),
         *(("/v2" + path, "GET", "HEAD") for path in ("", "/health/live", "/health/ready", "/models/stats")),
         *(

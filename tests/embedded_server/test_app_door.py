@@ -73,7 +73,8 @@ def test_the_eleventh_wrong_key_of_an_address_is_429_and_loopback_is_exempt(engi
 def test_a_client_with_a_key_is_known_by_its_name_and_address(engine: FakeEngine) -> None:
     http = Door2Client(engine, KEYED)
     assert http.post(environ_base=LAN, headers={"Authorization": f"Bearer {SECRET}"}).status_code == 200
-    assert (engine.requests[0].lane, engine.requests[0].client) == ("lan", "window 192.168.1.77")
+    asked = engine.requests[0]
+    assert (asked.lane, asked.client, asked.key) == ("lan", "192.168.1.77", "window")
 
 
 def test_p26_keys_and_bodies_are_never_logged(engine: FakeEngine, caplog: pytest.LogCaptureFixture) -> None:

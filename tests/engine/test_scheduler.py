@@ -200,3 +200,30 @@ def test_a_priority_orders_one_clients_requests_and_nobody_elses(line: ModelQueu
         line.admit(item(clock, Lane.LAN, "b", priority=priority))
     taken = [(i.client, i.priority) for i in line.take(8)]
     assert taken == [("a", 0), ("b", 1), ("b", 1), ("b", 3), ("b", 5), ("b", 0)]
+
+
+def test_keys_take_turns_and_the_callers_of_one_key_among_themselves(line: ModelQueue[None], clock: Clock) -> None:
+    for client in ("a", "a", "a", "b"):
+        line.admit(item(clock, Lane.LAN, client, key="class"))
+    for _ in range(2):
+        line.admit(item(clock, Lane.LAN, "a", key="clinic"))  # the same address with another key
+    line.admit(item(clock, Lane.LAN, "c"))
+    places = line.positions()
+    taken = line.take(8)
+    assert [(i.key, i.client) for i in taken] == [
+        ("class", "a"), ("clinic", "a"), ("", "c"), ("class", "b"), ("clinic", "a"), ("class", "a"), ("class", "a"),
+    ]  # fmt: skip
+    assert [places[i.id] for i in taken] == list(range(7))
+
+
+def test_positions_change_nothing(line: ModelQueue[None], clock: Clock) -> None:
+    for lane in (Lane.LAN, Lane.OWNER, Lane.LAN):
+        line.admit(item(clock, lane))
+    assert sorted(line.positions().values()) == [0, 1, 2]
+    assert lanes_of(line.take(8)) == ["owner", "lan", "lan"]
+
+
+def test_a_priority_holds_among_all_callers_of_one_key(line: ModelQueue[None], clock: Clock) -> None:
+    line.admit(item(clock, Lane.LAN, "a", key="class"))
+    line.admit(item(clock, Lane.LAN, "b", key="class", priority=1))
+    assert [i.client for i in line.take(8)] == ["b", "a"]
