@@ -70,7 +70,8 @@ def test_the_numbers_have_tritons_names_and_are_those_of_the_model(tmp_path: Pat
     assert found[("deskside_answers_total", "door=network", "model=fake")] == 2
     assert found[("deskside_batch_requests_bucket", "le=1", "model=fake")] == 3
     assert found[("deskside_batch_requests_count", "model=fake")] == 3
-    assert found[("deskside_http_responses_total", "protocol=native", "status=200")] == 3  # and the server's own look at itself
+    # Two answers, and the server's own look at itself.
+    assert found[("deskside_http_responses_total", "protocol=native", "status=200")] == 3
     assert found[("deskside_http_responses_total", "protocol=other", "status=404")] == 1
     assert found[("deskside_http_requests_open",)] == 1
     for name in TRITON:
