@@ -20,7 +20,7 @@ from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -62,6 +62,9 @@ from engine.supervisor import child_command, child_environment, share_of_cores
 from engine.tuning import Tuning
 from engine.versions import ModelContext, VersionedModel, numbered_folders
 from engine.worker_client import Exit, WorkerClient
+
+if TYPE_CHECKING:
+    from engine.remote import EngineClient
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +143,13 @@ class Engine:
         self._clock.start()
         if notice:
             self._events.post(Notice("settings", notice))
+
+    @staticmethod
+    def shared(folder: str | Path, settings: Settings | None = None) -> EngineClient:
+        """The engine of ``folder`` for several processes: one of them all holds the models (:mod:`engine.remote`)."""
+        from engine.remote import EngineClient
+
+        return EngineClient(Path(folder), settings)
 
     def __enter__(self) -> Engine:
         return self
@@ -282,6 +292,10 @@ class Engine:
     # -- watching --------------------------------------------------------------------------------------------------
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         return self._bus.subscribe(listener)
+
+    def after_events(self, callback: Callable[[], None]) -> None:
+        """Call ``callback``, on the events' thread, once listeners have heard everything so far."""
+        self._events.after_all(callback)
 
     def stats(self) -> dict[str, Any]:
         models = [model.entry() for model in list(self._models.values())]
@@ -444,7 +458,7 @@ class _EventThread:
     def __init__(self, bus: EventBus, snapshot: Callable[[], Snapshot]) -> None:
         self._bus = bus
         self._snapshot = snapshot
-        self._queue: queue.SimpleQueue[Event | _Wake] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Event | _Wake | Callable[[], None]] = queue.SimpleQueue()
         self._changed = False
         self._thread = threading.Thread(target=self._run, name="engine-events", daemon=True)
 
@@ -453,6 +467,10 @@ class _EventThread:
 
     def post(self, event: Event) -> None:
         self._queue.put(event)
+
+    def after_all(self, callback: Callable[[], None]) -> None:
+        """Call once all that was posted so far has been published."""
+        self._queue.put(callback)
 
     def mark_changed(self) -> None:
         if not self._changed:
@@ -480,6 +498,8 @@ class _EventThread:
                 return
             if event is _Wake.CHANGED:
                 due = max(time.monotonic(), last + SNAPSHOT_EVERY_S)
+            elif callable(event):
+                event()
             elif not isinstance(event, _Wake):
                 self._bus.publish(event)
 

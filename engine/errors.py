@@ -177,6 +177,12 @@ class EngineClosed(Draining):
         super().__init__("Deskside is closing.")
 
 
+class EngineLost(Unavailable):
+    """The process that holds a shared engine has ended, or cannot be started."""
+
+    code = "engine_lost"
+
+
 class ModelFailed(Unavailable):
     code = "model_failed"
 
@@ -235,7 +241,8 @@ _BY_CODE: dict[str, type[EngineError]] = {
         ModelNotFound, ModelUnreadable, ModelFormatUnknown, ModelCorrupt, ModelRefused, ConsentRequired, ModelChanged,
         SidecarInvalid, FrameworkMissing, LoadFailed, LoadTimeout, LoadCancelled, Malformed, UnsupportedMediaType,
         InputTooLarge, UnusableInput, Quarantined, PredictionExpired, RequestCancelled, Busy, Loading, WorkerRestarted,
-        Draining, ModelFailed, DeadlineExceeded, DeviceOutOfMemory, SettingsInvalid, InternalError,
+        Draining, ModelFailed, DeadlineExceeded, DeviceOutOfMemory, EngineLost,
+        SettingsInvalid, InternalError,
     )
 }  # fmt: skip
 _BY_CODE |= dict.fromkeys(UNUSABLE_INPUT_CODES, UnusableInput)

@@ -1,4 +1,5 @@
-"""What both doors rely on, held by the engine and by the fake that stands for it in their tests."""
+"""What both doors rely on, held by the engine, by its client in another process, and by the fake that stands for it in
+their tests."""
 
 from __future__ import annotations
 
@@ -13,21 +14,25 @@ from engine.errors import LoadFailed, ModelNotFound, UnusableInput
 from engine.events import Event, ModelState, ModelStateChanged
 from engine.ports import EnginePort
 from engine.prediction import PredictRequest
+from engine.remote import EngineClient
 from tests.engine.engine_harness import PATIENCE_S, fake, quick_settings
 from tests.fakes import FakeEngine
 
 ENTRY_KEYS = {
     "id", "task", "format", "runtime", "device", "state", "loads", "requests", "worker_pid", "waiting", "running",
     "restarts", "error", "offered", "path", "spec", "version", "versions", "workers", "swap", "swap_error", "golden",
-    "precision", "threads", "inferences",
+    "precision", "threads", "inferences", "statistics",
 }  # fmt: skip
 DATA = {"x": np.ones((1, 4), np.float32)}
 
 
-@pytest.fixture(params=["real", "fake"])
+@pytest.fixture(params=["real", "shared", "fake"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EnginePort]:
     if request.param == "fake":
         yield FakeEngine()
+    elif request.param == "shared":
+        with EngineClient(tmp_path, quick_settings(), idle_s=0.5) as client:
+            yield client
     else:
         with Engine(quick_settings(), folder=tmp_path) as real:
             yield real
