@@ -31,6 +31,8 @@ SHAPES = (EXAMPLES / "shapes-detector" / "samples" / "crowd.png").read_bytes()
 ROW = json.dumps({"inputs": {"x": [[1, 2, 3, 4]]}}).encode()
 FRAMEWORKS = ("libtensorflow", "_pywrap_tensorflow", "libtorch", "onnxruntime_pybind")
 BIN = Path(sys.executable).parent
+PAUSE = threading.Event()
+"""Never set: what is asked again and again is asked with a pause."""
 
 
 def free_port() -> int:
@@ -79,7 +81,7 @@ def served(command: Sequence[str], port: int, folder: Path, live: str = "/health
         while not is_live(port, live):
             assert process.poll() is None, (folder / "server.log").read_text()[-3000:]
             assert time.monotonic() < deadline, "the server never answered"
-            time.sleep(0.05)
+            PAUSE.wait(0.05)
         yield psutil.Process(process.pid)
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -166,7 +168,7 @@ def test_the_reloader_loads_nothing_again(tmp_path: Path) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not ({child.pid for child in process.children()} - children and is_live(port)):
             assert time.monotonic() < deadline, "the reloader never started the application again"
-            time.sleep(0.05)
+            PAUSE.wait(0.05)
         assert best(ask(port, "POST", "/predict/digits-keras", DIGIT)) == "7"
         entry = entry_of(client, "digits-keras")
         assert (entry["loads"], entry["worker_pid"]) == (1, before)
@@ -235,7 +237,7 @@ def test_a_prediction_of_fifty_seconds_is_answered(tmp_path: Path) -> None:
         while not slow.done():
             assert ask(port, "POST", "/predict/quick", ROW, kind)[0] == 200
             others += 1
-            time.sleep(0.5)
+            PAUSE.wait(0.5)
         assert slow.result()[0] == 200
         assert time.monotonic() - began >= 50.0
         assert others > 50
