@@ -19,7 +19,8 @@ import tritonclient.http.aio as aio_client
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 KINDS = {
-    "bool": [True, False, True], "uint8": [0, 7, 255], "int8": [-128, 0, 127], "int32": [-(2**31), 0, 5],
+    "bool": [True, False, True], "uint8": [0, 7, 255], "uint16": [0, 7, 2**16 - 1], "uint32": [0, 7, 2**32 - 1],
+    "uint64": [0, 7, 2**64 - 1], "int8": [-128, 0, 127], "int16": [-(2**15), 0, 7], "int32": [-(2**31), 0, 5],
     "int64": [-(2**62), 1, 2**62], "float16": [0.5, -2.0, 6e4], "float32": [0.1, -1e30, 3.0],
     "float64": [0.1, -1e300, 3.0],
 }  # fmt: skip
