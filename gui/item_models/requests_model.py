@@ -48,7 +48,8 @@ def state_words(record: RequestRecord) -> str:
 def caller_words(record: RequestRecord) -> str:
     if record.lane in ("owner", "batch"):
         return "you"
-    return record.client or ("this computer" if record.lane == "loopback" else "network")
+    named = " ".join(filter(None, (record.key, record.client)))
+    return named or ("this computer" if record.lane == "loopback" else "network")
 
 
 class RequestsModel(QAbstractTableModel):

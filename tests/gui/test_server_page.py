@@ -14,7 +14,7 @@ from pytestqt.qtbot import QtBot
 from engine.errors import ServerStartError
 from engine.serving_types import RequestRecord, RequestState, ServerProblem, ServerScope, ServerState
 from gui.actions import SERVER
-from gui.item_models.requests_model import FROM, LIMIT, STATE
+from gui.item_models.requests_model import FROM, LIMIT, STATE, caller_words
 from gui.main_window import MainWindow
 from tests.fakes import FakeEngine, FakeServer
 from tests.gui.conftest import WAIT_MS
@@ -186,3 +186,11 @@ def test_every_control_has_a_name(qtbot: QtBot, ready_window: MainWindow, make_w
     nameless = [b for b in buttons if not b.accessibleName() and not b.text() and b.isVisible()]
     spins = [s for s in ready_window.findChildren(QAbstractSpinBox) if not s.accessibleName()]
     assert (nameless, spins) == ([], [])
+
+
+def test_a_caller_is_its_key_and_its_address() -> None:
+    facts = ("r", 0.0, "lan", "192.168.1.57", "wine", RequestState.ANSWERED, 1)
+    assert caller_words(RequestRecord(*facts)) == "192.168.1.57"
+    assert caller_words(RequestRecord(*facts, key="lab 1")) == "lab 1 192.168.1.57"
+    assert caller_words(RequestRecord("r", 0.0, "loopback", "", "wine", RequestState.ANSWERED, 1)) == "this computer"
+    assert caller_words(RequestRecord("r", 0.0, "owner", "", "wine", RequestState.ANSWERED, 1)) == "you"
