@@ -21,7 +21,8 @@ def find_model(plane: DataPlane, model: str, version: str | None = None) -> dict
     entry: dict[str, Any] | None = next((entry for entry in entries if entry["id"] == model), None)
     if entry is None:
         raise ModelNotFound("No such model is open.")
-    if version is not None and version not in entry["versions"]:
+    # Of a model that nothing has described yet no version is known; the engine says whether there is that one.
+    if version is not None and entry["versions"] and version not in entry["versions"]:
         raise ModelNotFound(f"{model} has no such version.")
     return entry
 

@@ -97,10 +97,11 @@ def open_inference_routes(plane: DataPlane, settings: ServerSettings) -> Bluepri
     @routes.post("/v2/models/<model>/infer")
     @routes.post("/v2/models/<model>/versions/<version>/infer")
     def infer(model: str, version: str | None = None) -> Response:
-        entry = find_model(plane, model, version)
+        find_model(plane, model, version)
         data = read_body(settings.body_bytes, packed=True)
-        question = _question(model, version, data, caller())
-        answer = encode_answer(plane.ask(question, client_gone), _labels(entry))
+        prediction = plane.ask(_question(model, version, data, caller()), client_gone)
+        # Looked up afterwards: the first question may have loaded the model, and so told its labels.
+        answer = encode_answer(prediction, _labels(find_model(plane, model)))
         response = Response(answer.body, content_type=answer.content_type)
         if answer.header_bytes is not None:
             response.headers[HEADER_LENGTH] = str(answer.header_bytes)

@@ -221,3 +221,19 @@ def test_what_is_asked_reaches_the_engine_as_it_came(engine: FakeEngine, http: D
     assert json.loads(bytes(asked.data)) == body  # type: ignore[arg-type]
     ask(http, V2, headers={"X-Request-Timeout-Ms": "700"})
     assert engine.requests[1].timeout_s == 0.7
+
+
+def test_the_first_question_of_an_offered_model_has_its_labels(engine: FakeEngine, http: Door2Client) -> None:
+    entry = engine.add(spec("later", labels=("cat", "dog")), state=ModelState.UNLOADED)
+    told, entry["spec"], entry["versions"] = entry["spec"], None, []
+
+    def answer(request: PredictRequest) -> Prediction:
+        entry["spec"], entry["versions"] = told, ["1"]
+        return Prediction(
+            "p", request.model, "raw-tensors", TIMING, outputs={"y": np.array([[0.25, 0.75]], np.float32)},
+            echo={"outputs": [{"name": "y", "parameters": {"classification": 1}}]},
+        )  # fmt: skip
+
+    engine.answer = answer
+    response = ask(http, "/v2/models/later/versions/1/infer", data=BODIES[V2])
+    assert response.get_json()["outputs"][0]["data"] == ["0.750000:1:dog"]
