@@ -57,6 +57,7 @@ _ADVICE = {
     "busy": "Wait a moment and run it again.",
     "loading": "It runs once the model is ready.",
     "worker_restarted": "The model's process is starting again. Run it again in a moment.",
+    "engine_lost": "Ask again: another process takes its place.",
     "draining": "The model is being closed.",
     "model_failed": "Start the model again from its chip at the top.",
     "deadline_exceeded": "Run it again, or give the model less to do.",
