@@ -27,6 +27,10 @@ SECRET_BYTES = 32
 _LONGEST_UNIX_PATH = 100
 """Of 108 bytes (104 on macOS) that a Unix address may have."""
 _SECRET_WAIT_S = 5.0
+_GREETING = b"+"
+"""What a host sends first. A process that dies closes its callers before its listener: a connection made in between
+succeeds and ends, and must not pass for a new host."""
+_GREETING_WAIT_S = 60.0
 
 
 def has_unix_sockets() -> bool:
@@ -61,6 +65,7 @@ class Listener:
         caller, _ = self._socket.accept()
         with contextlib.suppress(OSError):  # it may leave before it has said who it is
             if self._may(caller):
+                caller.sendall(_GREETING)
                 return caller
         caller.close()
         return None
@@ -85,15 +90,30 @@ class Listener:
 
 
 def connect(folder: Path) -> socket.socket:
-    """A connection to the folder's host. Raises OSError where nobody listens."""
-    if has_unix_sockets():
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            made.connect(str(socket_path(folder)))
-        except OSError:
-            made.close()
-            raise
-        return made
+    """A connection to the folder's host, which has greeted. Raises OSError where none listens or it ends meanwhile."""
+    made = _connect_unix(folder) if has_unix_sockets() else _connect_loopback(folder)
+    try:
+        made.settimeout(_GREETING_WAIT_S)
+        if made.recv(1) != _GREETING:
+            raise ConnectionResetError("the host ended while it was called")
+        made.settimeout(None)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _connect_unix(folder: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.connect(str(socket_path(folder)))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _connect_loopback(folder: Path) -> socket.socket:
     try:
         told = orjson.loads((folder / ADDRESS_FILE).read_bytes())
         port, secret = int(told["port"]), bytes.fromhex(told["secret"])

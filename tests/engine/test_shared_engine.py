@@ -215,6 +215,17 @@ def test_a_wrong_secret_and_nonsense_end_the_connection_alone(hosted: Path) -> N
         assert client.stats()["models"] == []
 
 
+@pytest.mark.skipif(not host_channel.has_unix_sockets(), reason="Unix sockets only")
+def test_a_host_that_dies_before_it_greets_was_never_reached(tmp_path: Path) -> None:
+    """As while a process dies: its callers' ends are closed, its listener still takes calls and answers none."""
+    dying = host_channel.socket.socket(host_channel.socket.AF_UNIX)
+    dying.bind(str(host_channel.socket_path(tmp_path)))
+    dying.listen(1)
+    threading.Timer(0.2, dying.close).start()
+    with pytest.raises(OSError, match=r"reset|ended"):
+        connect(tmp_path)
+
+
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX only")
 def test_a_long_folder_has_its_socket_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_channel.tempfile, "gettempdir", lambda: str(tmp_path))
