@@ -64,7 +64,8 @@ class KeyDigest:
 class AccessRules:
     """What one running server allows. ``hosts`` are complete Host values in lower case (``192.168.1.24:8765``),
     ``origins`` complete origins, its own; ``cors_origins`` those of others that may ask; ``blocked`` are addresses that
-    sent too many wrong keys."""
+    sent too many wrong keys. What the owner holds back by hand: ``paused`` (no questions from the network),
+    ``paused_keys`` (their names) and ``denied`` (addresses that get no answer at all)."""
 
     hosts: frozenset[str]
     origins: frozenset[str]
@@ -73,6 +74,9 @@ class AccessRules:
     loopback_exempt: bool = True
     blocked: Container[str] = frozenset()
     cors_origins: frozenset[str] = frozenset()
+    paused: bool = False
+    paused_keys: frozenset[str] = frozenset()
+    denied: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,8 @@ def check_head(method: str, target: str, headers: Iterable[tuple[str, str]], pee
 
     if (status := _host_status(fields.get("host", []), rules.hosts)) is not None:
         return refuse(status, "bad_host")
+    if peer in rules.denied:
+        return refuse(403, "not_allowed", "blocked")
     if foreign and len(fields["origin"]) == 1:
         if method == "OPTIONS" and "access-control-request-method" in fields:
             return Decision(True, 204, "", "", lane, peer, known, cors_origin=foreign, preflight=True)
@@ -191,6 +197,10 @@ def check_head(method: str, target: str, headers: Iterable[tuple[str, str]], pee
     right, model = needed_right(method, path)
     if known is not None and right and (right not in known.rights or not _may_ask(known, model)):
         return refuse(403, "key_rights")
+    if known is not None and right and known.name in rules.paused_keys:
+        return refuse(403, "key_rights", "key_paused")
+    if rules.paused and lane is Lane.LAN and right == "infer":
+        return refuse(503, "busy", "paused")
     return Decision(True, 200, "", "", lane, peer, known, right, foreign)
 
 

@@ -9,9 +9,11 @@ import http.client
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from embedded_server.access import AccessRules, KeyDigest
 from embedded_server.addresses import (
@@ -25,23 +27,26 @@ from embedded_server.addresses import (
     url_host,
 )
 from embedded_server.app import create_app
-from embedded_server.door import Door, Refusals
+from embedded_server.door import CALLER_FOR_S, Door, Refusals
 from embedded_server.golden_door import ask_golden
 from embedded_server.keys import KeyStore, made_key, read_key_file
 from embedded_server.listening import bind_listener
 from embedded_server.notifier import CoalescingNotifier
+from embedded_server.reach import check_reach
 from embedded_server.request_log import RequestLog
 from embedded_server.waitress_adapter import HttpServer, adjustments
 from engine.errors import Draining, EngineError, ServerStartError, SettingsInvalid, UnusableInput
 from engine.golden import GoldenReport
 from engine.ports import EnginePort
 from engine.prediction import Lane
-from engine.serving_types import KeyInfo, ServerPhase, ServerProblem, ServerScope, ServerState
+from engine.serving_types import KeyInfo, ReachReport, ServerPhase, ServerProblem, ServerScope, ServerState
 from engine.settings import ServerSettings
 
 log = logging.getLogger(__name__)
 
 WINDOW_KEY = "window"
+GOLDEN_KEY = "(golden)"
+"""Of one question that the server asks itself; no name that a kept key could have."""
 SELF_CHECK_S = 10.0
 
 
@@ -82,10 +87,25 @@ class _Access:
 
 
 @dataclass(frozen=True, slots=True)
+class _Held:
+    """What the owner holds back by hand, until this program ends."""
+
+    paused: bool = False
+    keys: frozenset[str] = frozenset()
+    addresses: frozenset[str] = frozenset()
+
+    def applied(self, rules: AccessRules) -> AccessRules:
+        return replace(rules, paused=self.paused, paused_keys=self.keys, denied=self.addresses)
+
+
+@dataclass(frozen=True, slots=True)
 class _Running:
+    """``own``: the addresses of this computer."""
+
     plan: _Plan
     http: HttpServer
     door: Door
+    own: frozenset[str] = frozenset()
 
 
 class ServerController:
@@ -105,14 +125,28 @@ class ServerController:
         self._running: _Running | None = None
         self._notifier = CoalescingNotifier(lambda: self.state)
         self._refusals = Refusals(self._notifier.changed)
+        self._held = _Held()
 
     @property
     def state(self) -> ServerState:
         """The newest state; never blocks."""
         with self._lock:
-            base, running = self._base, self._running
-        served = running.door.served if running is not None else 0
-        return replace(base, served=served, refusals=self._refusals.newest_first())
+            base, running, held = self._base, self._running, self._held
+        served, callers = 0, {}
+        if running is not None:
+            served = running.door.served
+            callers = {a: at for a, at in running.door.callers().items() if a not in running.own}
+        since = time.time() - CALLER_FOR_S
+        return replace(
+            base,
+            served=served,
+            refusals=self._refusals.newest_first(),
+            callers=tuple(address for address, at in reversed(callers.items()) if at >= since),
+            reached_at=max(callers.values(), default=None),
+            paused=held.paused,
+            paused_keys=tuple(sorted(held.keys)),
+            blocked=tuple(sorted(held.addresses)),
+        )
 
     def subscribe(self, listener: Callable[[ServerState], None]) -> Callable[[], None]:
         """Call ``listener`` (on any thread, at most ten times a second) with each new state; the result ends that."""
@@ -151,10 +185,81 @@ class ServerController:
             info = self._keys.renew(WINDOW_KEY)
             running = self._running
             if running is not None and running.plan.from_window and self._base.key_required:
-                door = running.door
-                door.rules = replace(door.rules, keys=self._keys.digests())
+                self._renew_rules()
                 self._set(replace(self._base, key=info))
             return info
+
+    # -- what the owner's page changes while the server runs: it holds at once -------------------------------------
+    def named_keys(self) -> tuple[KeyInfo, ...]:
+        """Every key but the window's own. Raises OSError (the key file cannot be read)."""
+        running = self._running
+        used = running.door.key_limits.last_used() if running is not None else {}
+        return tuple(
+            replace(info, last_used=used.get(info.name, info.last_used))
+            for info in self._keys.infos()
+            if info.name != WINDOW_KEY
+        )
+
+    def add_key(self, name: str, *, models: tuple[str, ...] | None = None, per_minute: int | None = None) -> KeyInfo:
+        """Make a key that lets in at once. Raises SettingsInvalid (name or limit), OSError (cannot be written)."""
+        with self._switch:
+            info = self._keys.add(name, models=models, per_minute=per_minute)
+            self._renew_rules()
+            return info
+
+    def remove_key(self, name: str) -> bool:
+        """End a key at once; False where there is none. Raises OSError (cannot be written)."""
+        with self._switch:
+            found = self._keys.remove(name)
+            self._renew_rules()
+            return found
+
+    def restore_key(self, name: str) -> bool:
+        """Let the key that was removed last under ``name`` in again. Raises OSError (cannot be written)."""
+        with self._switch:
+            found = self._keys.restore(name)
+            self._renew_rules()
+            return found
+
+    def pause(self, paused: bool) -> None:
+        """Take no questions from the network, or take them again; the window and this computer are not touched."""
+        self._hold(paused=paused)
+
+    def pause_key(self, name: str, paused: bool) -> None:
+        """Let a key ask nothing for now, or again."""
+        self._hold(keys=self._held.keys | {name} if paused else self._held.keys - {name})
+
+    def block(self, address: str, blocked: bool) -> None:
+        """Answer an address nothing at all, or again; until this program ends."""
+        mine = self._held.addresses
+        self._hold(addresses=mine | {address} if blocked else mine - {address})
+
+    def check_reach(self) -> ReachReport:
+        """Ask this server at each of its own addresses and look at the firewall. Blocks for some seconds."""
+        state = self.state
+        return check_reach([url.url for url in state.urls if not url.is_loopback], state.port)
+
+    def log_lines(self) -> tuple[str, ...]:
+        """The newest lines of the request log, oldest first."""
+        return self._log.newest()
+
+    def _hold(self, **changes: Any) -> None:
+        with self._switch:
+            with self._lock:
+                self._held = replace(self._held, **changes)
+            self._renew_rules()
+        self._notifier.changed()
+
+    def _renew_rules(self) -> None:
+        """Under the switch's lock: give the running door the keys and what is held back."""
+        running = self._running
+        if running is None:
+            return
+        rules = self._held.applied(running.door.rules)
+        if self._base.key_required and (running.plan.from_window or running.plan.options.named_keys):
+            passing = tuple(key for key in rules.keys if key.name == GOLDEN_KEY)
+            rules = replace(rules, keys=(*self._keys.digests(), *passing))
+        running.door.rules = rules
 
     def check_golden(self, model_id: str) -> GoldenReport:
         """Ask a model its golden sample over this server's own socket; the engine's entry then has the result.
@@ -167,7 +272,7 @@ class ServerController:
             raise UnusableInput(f"{model_id} has no golden sample.", code="no_golden_sample")
         version = next((str(m["version"]) for m in self._engine.stats()["models"] if m["id"] == model_id), "")
         # A key of this one question: the server's own are known to it by their digests only.
-        info, key = made_key("golden")
+        info, key = made_key(GOLDEN_KEY)
         running = self._running
         if running is None or self._base.phase is not ServerPhase.RUNNING:
             raise Draining("The server is off: nothing can be asked over the network.")
@@ -228,7 +333,8 @@ class ServerController:
             port = int(listener.getsockname()[1])
             lan = lan_addresses()
             access = self._access(plan)
-            running = self._host(plan, listener, _rules(host, port, lan, access, self._settings))
+            rules = self._held.applied(_rules(host, port, lan, access, self._settings))
+            running = self._host(plan, listener, rules, frozenset(address.address for address in lan))
             running.http.start()
             _check_answers(host, port)
         except BaseException as error:
@@ -242,11 +348,12 @@ class ServerController:
                 ) from error
             raise
         state = ServerState(
-            ServerPhase.RUNNING, plan.scope, port, server_urls(host, port, lan), access.shown, access.required
-        )
+            ServerPhase.RUNNING, plan.scope, port, server_urls(host, port, lan), access.shown, access.required,
+            started_at=time.time(),
+        )  # fmt: skip
         return running, state
 
-    def _host(self, plan: _Plan, listener: socket.socket, rules: AccessRules) -> _Running:
+    def _host(self, plan: _Plan, listener: socket.socket, rules: AccessRules, own: frozenset[str]) -> _Running:
         settings = self._settings
         door = Door(
             rules,
@@ -264,7 +371,7 @@ class ServerController:
             on_refused=self._on_refused,
             on_death=self._on_death,
         )
-        return _Running(plan, http_server, door)
+        return _Running(plan, http_server, door, own)
 
     def _access(self, plan: _Plan) -> _Access:
         options = plan.options

@@ -10,7 +10,7 @@ import re
 import secrets
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 REQUEST_ID = "deskside.request_id"
 DECISION = "deskside.decision"
 REFUSALS = 100
+PAUSE_RETRY_S = 10.0
+CALLERS = 1000
+CALLER_FOR_S = 300.0
+"""So long after its last answer a caller counts as being there."""
 
 _MODEL_PATH = re.compile(r"/(?:predict|v2/models|v1/models)/([a-z0-9][a-z0-9._-]{0,63})(?=$|[/:])")
 _CORS_HEADERS = (
@@ -128,6 +132,7 @@ class Door:
         self._lock = threading.Lock()
         self._inside = 0
         self._served = 0
+        self._callers: OrderedDict[str, float] = OrderedDict()
         self._rules = rules
 
     @property
@@ -165,6 +170,19 @@ class Door:
             self._served += 1
         self._changed()
 
+    def note_caller(self, address: str) -> None:
+        """A caller from the network was answered. At most :data:`CALLERS` are remembered."""
+        with self._lock:
+            self._callers[address] = time.time()
+            self._callers.move_to_end(address)
+            while len(self._callers) > CALLERS:
+                self._callers.popitem(last=False)
+
+    def callers(self) -> dict[str, float]:
+        """When each caller from the network was answered last, in Unix seconds."""
+        with self._lock:
+            return dict(self._callers)
+
     def drain_error(self) -> Draining:
         return Draining("The server is being switched off.")
 
@@ -198,6 +216,8 @@ class DoorMiddleware:
         finally:
             length = environ.get("CONTENT_LENGTH", "")
             self._door.http_counts.end(protocol_of(path), answered.status)
+            if decision.lane is Lane.LAN and answered.status < 400:
+                self._door.note_caller(decision.client)
             self._door.log.write(
                 request_id, decision, method, path, answered.status, sent=answered.sent,
                 received=int(length) if length.isdecimal() else 0, seconds=time.monotonic() - began,
@@ -239,7 +259,7 @@ class DoorMiddleware:
     def _refusal(self, decision: Decision, peer: str) -> HttpError:
         if decision.reason == "key_invalid" and decision.lane is Lane.LAN:
             self._door.bad_keys.add(normal_peer(peer))
-        retry_after_s = 60.0 if decision.status == 429 else None
+        retry_after_s = {429: 60.0, 503: PAUSE_RETRY_S}.get(decision.status)
         return door_error(decision.code, status=decision.status, retry_after_s=retry_after_s)
 
 

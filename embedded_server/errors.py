@@ -55,6 +55,7 @@ MESSAGE: dict[str, str] = {
     "key_rights": "This key may not do that.",
     "not_found": "There is nothing at this address.",
     "model_not_found": "No such model is open.",
+    "not_allowed": "This server does not answer this address.",
     "method_not_allowed": "This address does not take that method.",
     "body_too_large": "The body is larger than this server accepts.",
     "headers_too_large": "The request's headers are larger than this server accepts.",

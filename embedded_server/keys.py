@@ -77,6 +77,7 @@ class KeyStore:
         self._lock = threading.Lock()
         self._secrets: dict[str, str] = {}
         self._keys: dict[str, _Stored] = {}
+        self._ended: _Stored | None = None
         self._read = False
 
     def digests(self) -> tuple[KeyDigest, ...]:
@@ -147,8 +148,21 @@ class KeyStore:
             self._load()
             if name not in self._keys:
                 return False
+            ended = self._keys[name]
             self._write({other: key for other, key in self._keys.items() if other != name})
             self._secrets.pop(name, None)
+            self._ended = ended
+            return True
+
+    def restore(self, name: str) -> bool:
+        """Take back the last :meth:`remove` of this process, where it was of ``name`` and the name is free. Raises
+        OSError (cannot be written)."""
+        with self._lock:
+            self._load()
+            if self._ended is None or self._ended.name != name or name in self._keys:
+                return False
+            self._write(self._keys | {name: self._ended})
+            self._ended = None
             return True
 
     def note_use(self, last_used: Mapping[str, float]) -> None:

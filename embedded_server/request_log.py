@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import sys
+from collections import deque
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -16,16 +17,19 @@ MOST_BYTES = 4 << 20
 KEPT_FILES = 4
 """Beside the newest one; the oldest goes."""
 LOG_FILE = "requests.log"
+NEWEST = 500
 
 
 class RequestLog:
     """``target`` is ``off``, ``stderr`` or ``file``: then ``folder/requests.log``, rotated at 4 MiB, five in all.
 
-    A disk that is full costs lines, not answers. Thread-safe.
+    A disk that is full costs lines, not answers. The newest :data:`NEWEST` are kept in memory as well, for the owner's
+    page. Thread-safe.
     """
 
     def __init__(self, target: str, folder: Path | None = None) -> None:
         self._handler: logging.Handler | None = None
+        self._newest: deque[str] = deque(maxlen=NEWEST)
         if target == "stderr":
             self._handler = logging.StreamHandler(sys.stderr)
         elif target == "file" and folder is not None:
@@ -47,8 +51,6 @@ class RequestLog:
         seconds: float,
     ) -> None:
         """``received`` and ``sent`` are bytes of bodies."""
-        if self._handler is None:
-            return
         known = is_canonical(path)
         line = {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
@@ -66,8 +68,14 @@ class RequestLog:
             "sent": sent,
             "ms": round(seconds * 1000, 2),
         }
-        record = logging.LogRecord("deskside.requests", logging.INFO, "", 0, orjson.dumps(line).decode(), None, None)
-        self._handler.handle(record)
+        text = orjson.dumps(line).decode()
+        self._newest.append(text)
+        if self._handler is not None:
+            self._handler.handle(logging.LogRecord("deskside.requests", logging.INFO, "", 0, text, None, None))
+
+    def newest(self) -> tuple[str, ...]:
+        """Lines of JSON, oldest first."""
+        return tuple(self._newest)
 
     def close(self) -> None:
         if self._handler is not None:

@@ -87,6 +87,19 @@ class ServerProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class ReachReport:
+    """Whether this computer answers at its own addresses, and what its firewall says of the port.
+
+    ``failed``: addresses that do not even answer from here. ``firewall`` names one that was found on, "" for none;
+    ``let_in`` whether it lets the port in, None where that cannot be read.
+    """
+
+    failed: tuple[str, ...] = ()
+    firewall: str = ""
+    let_in: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServerState:
     """What the window shows of the server. ``served`` counts answered HTTP predictions since it was switched on."""
 
@@ -100,3 +113,13 @@ class ServerState:
     served: int = 0
     refusals: tuple[RequestRecord, ...] = ()
     """The last requests that the door turned away before the engine saw them, newest first."""
+    started_at: float | None = None
+    callers: tuple[str, ...] = ()
+    """Addresses of other computers that were answered in the last five minutes, the latest first."""
+    reached_at: float | None = None
+    """When another computer was answered last, in Unix seconds."""
+    paused: bool = False
+    """No questions from the network, for now."""
+    paused_keys: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    """Addresses that the owner shut out."""

@@ -1,0 +1,92 @@
+"""Can others reach this computer? What can be found out from here: its own addresses and its firewall's rules.
+
+Neither proves it. Only a caller from elsewhere does, and that is the door's to see.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from engine.serving_types import ReachReport
+
+log = logging.getLogger(__name__)
+
+ASK_S = 3.0
+UFW = Path("/etc/ufw")
+
+
+def check_reach(urls: Iterable[str], port: int) -> ReachReport:
+    """Ask for the health of this server at each of ``urls``, and read what the firewall says of TCP ``port``."""
+    failed = tuple(url for url in urls if not _answers(url))
+    firewall, let_in = read_firewall(port)
+    return ReachReport(failed, firewall, let_in)
+
+
+def _answers(url: str) -> bool:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=ASK_S)
+    try:
+        connection.request("GET", "/health/live", headers={"Host": parts.netloc, "Connection": "close"})
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException) as error:
+        log.info("this computer does not answer at %s: %s", url, error)
+        return False
+    finally:
+        connection.close()
+
+
+def read_firewall(port: int, ufw: Path = UFW) -> tuple[str, bool | None]:
+    """The firewall that is on ("" where none was found) and whether it lets the port in (None: cannot be read).
+
+    Read without asking for more rights: ufw's files (its rules are root's, as a rule) and firewalld's own question. The
+    firewalls of Windows and macOS ask the person themselves when a program first listens, and are not read.
+    """
+    try:
+        on = any(line.strip().lower() == "enabled=yes" for line in (ufw / "ufw.conf").read_text().splitlines())
+    except OSError:
+        on = False
+    if on:
+        return "ufw", _ufw_lets_in(ufw / "user.rules", port)
+    command = shutil.which("firewall-cmd")
+    if command is None:
+        return "", None
+    state = _asked(command, "--state")
+    if state is None or not state:
+        return "", None
+    return "firewalld", _asked(command, f"--query-port={port}/tcp")
+
+
+def _ufw_lets_in(rules: Path, port: int) -> bool | None:
+    """``### tuple ### allow tcp 8765 0.0.0.0/0 any 0.0.0.0/0 in`` is how ufw keeps a rule in ``user.rules``."""
+    try:
+        lines = rules.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        words = line.removeprefix("### tuple ###").split()
+        if not line.startswith("### tuple ###") or len(words) < 3 or words[1] not in ("any", "tcp"):
+            continue
+        if words[2] == "any" or any(_holds(part, port) for part in words[2].split(",")):
+            return words[0] in ("allow", "limit")
+    return False
+
+
+def _holds(ports: str, port: int) -> bool:
+    first, _, last = ports.partition(":")
+    return first.isdecimal() and int(first) <= port <= (int(last) if last.isdecimal() else int(first))
+
+
+def _asked(command: str, question: str) -> bool | None:
+    """firewall-cmd's answer by its exit status (0 yes, 1 no, else not known)."""
+    try:
+        status = subprocess.run([command, question], capture_output=True, timeout=ASK_S, check=False).returncode
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.info("the firewall could not be asked: %s", error)
+        return None
+    return {0: True, 1: False}.get(status)
