@@ -689,12 +689,13 @@ class ModelHost:
         self._trust = False
         if not self.audible and (orphans := [item.payload for item in self._queue.clear()]):
             self._after(self._context.on_orphans, self, orphans)
+        if not self._offered and not self._was_ready:
+            # Before anybody is told: who learns of the failure finds no model of it any more.
+            self._removed = True
+            self._after(self._context.on_removed, self)
         self._turn_away(waiting_error)
         self._reject_tickets(error)
         self._set_state(state, error)
-        if not self._offered and not self._was_ready:
-            self._removed = True
-            self._after(self._context.on_removed, self)
 
     def _finish_unload(self) -> None:
         self._client = None

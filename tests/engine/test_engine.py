@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 
 import numpy as np
 import psutil
@@ -132,6 +133,17 @@ def test_a_failed_load_says_why_and_the_model_before_it_answers(
             engine.load(fake("bad", **options)).future.result(PATIENCE_S)
         assert [m["id"] for m in engine.stats()["models"]] == ["fake"]
         assert_answers(engine, 1.0)
+
+
+def test_who_learns_of_a_failed_load_finds_no_model_of_it(tmp_path: Path) -> None:
+    """At the very moment of the news, not only some time later."""
+    with running_engine(tmp_path) as (engine, _):
+        left: Queue[list[str]] = Queue()
+        future = engine.load(fake("bad", load_s=0.5, load_error="The weights are blue.")).future
+        future.add_done_callback(lambda _: left.put([m["id"] for m in engine.stats()["models"]]))
+        assert left.get(timeout=PATIENCE_S) == []
+        with pytest.raises(LoadFailed):
+            future.result(PATIENCE_S)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
