@@ -118,7 +118,8 @@ class ServerController:
         self._engine = engine
         self._settings = settings
         self._keys = KeyStore(data_dir / "keys.json")
-        self._log = RequestLog(settings.request_log, data_dir / "logs")
+        self._log_folder = data_dir / "logs"
+        self._log = RequestLog(settings.request_log, self._log_folder)
         self._switch = threading.RLock()
         self._lock = threading.Lock()
         self._base = ServerState(port=settings.port)
@@ -238,6 +239,26 @@ class ServerController:
         """Ask this server at each of its own addresses and look at the firewall. Blocks for some seconds."""
         state = self.state
         return check_reach([url.url for url in state.urls if not url.is_loopback], state.port)
+
+    def apply(self, settings: ServerSettings) -> ServerState:
+        """Serve with ``settings`` from now on; a running server opens its listener anew, on the port it has.
+
+        Raises ServerStartError; nothing listens then.
+        """
+        with self._switch:
+            running, port = self._running, self._base.port
+            serving = running is not None and self._base.phase is ServerPhase.RUNNING
+            if serving:
+                self._stop()
+            self._settings = settings
+            self._log = RequestLog(settings.request_log, self._log_folder, self._log.newest())
+            if running is None or not serving:
+                return self.state
+            plan = replace(running.plan, options=replace(running.plan.options, port=port))
+            if plan.from_window:
+                no_key = plan.scope is ServerScope.NETWORK and not settings.require_key
+                plan = replace(plan, options=replace(plan.options, no_key=no_key))
+            return self._start(plan)
 
     def log_lines(self) -> tuple[str, ...]:
         """The newest lines of the request log, oldest first."""

@@ -6,6 +6,7 @@ import datetime
 import logging
 import sys
 from collections import deque
+from collections.abc import Iterable
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -22,14 +23,15 @@ NEWEST = 500
 
 class RequestLog:
     """``target`` is ``off``, ``stderr`` or ``file``: then ``folder/requests.log``, rotated at 4 MiB, five in all.
+    ``before``: lines of a log that this one goes on from.
 
     A disk that is full costs lines, not answers. The newest :data:`NEWEST` are kept in memory as well, for the owner's
     page. Thread-safe.
     """
 
-    def __init__(self, target: str, folder: Path | None = None) -> None:
+    def __init__(self, target: str, folder: Path | None = None, before: Iterable[str] = ()) -> None:
         self._handler: logging.Handler | None = None
-        self._newest: deque[str] = deque(maxlen=NEWEST)
+        self._newest: deque[str] = deque(before, maxlen=NEWEST)
         if target == "stderr":
             self._handler = logging.StreamHandler(sys.stderr)
         elif target == "file" and folder is not None:

@@ -77,6 +77,8 @@ class ServerSettings(BaseModel):
     """Web sites of others whose pages may ask: exact origins (``https://lab.example``), never ``*``."""
     request_log: Literal["off", "file", "stderr"] = "file"
     """Where a line for each request goes: who, what, when and how it ended; never what was sent."""
+    keep_awake: bool = True
+    """Whether the window keeps this computer from falling asleep while it serves the network."""
     repository_control: bool = False
     """Whether programs on this computer may load and unload models by the Open Inference Protocol."""
 

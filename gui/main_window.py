@@ -24,6 +24,7 @@ from gui.actions import CARD, PREDICT, SERVER, fill_menu
 from gui.closing import CLOSE_WITHIN_MS, Closing
 from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
+from gui.keep_awake import KeepAwake
 from gui.model_changes import ModelChanges
 from gui.model_loader import LoadOrder, ModelLoader
 from gui.model_shelf import ModelShelf
@@ -31,7 +32,6 @@ from gui.panels.consent_dialog import ConsentDialog, ask_consent
 from gui.panels.frame import Header, Rail, StatusLine
 from gui.panels.model_card_page import ModelCardPage
 from gui.panels.predict_page import PredictPage
-from gui.panels.requests_card import RequestsCard
 from gui.panels.server_page import ServerPage
 from gui.panels.settings_page import SettingsPage
 from gui.ports import ServerPort
@@ -40,6 +40,7 @@ from gui.server_bridge import ServerBridge
 from gui.theme import ThemeSwitch
 from gui.widgets.drop_area import DropState
 from gui.widgets.focus_ring import FocusRing
+from gui.words import served_words
 
 
 class MainWindow(QMainWindow):
@@ -63,6 +64,7 @@ class MainWindow(QMainWindow):
         self.setAcceptDrops(True)
         self.is_closed = False
         self._theme_switch = theme_switch
+        self._served_with = settings.server
         self.bridge = EngineBridge(engine, self)
         self.loader = ModelLoader(self.bridge, self)
         self.shelf = ModelShelf(self)
@@ -72,9 +74,10 @@ class MainWindow(QMainWindow):
         self.header = Header(self.shelf)
         self.rail = Rail()
         self.predict_page = PredictPage(self.bridge, self.shelf, self.queue, examples, settings.window.doubtful_below)
-        self.requests = RequestsCard()
-        self.server_page = ServerPage(self.server, self.shelf, self.requests, settings.server.port)
         self.settings_page = SettingsPage(self.bridge, settings, settings_store)
+        self.server_page = ServerPage(self.server, self.shelf, settings, self.settings_page.change)
+        self.requests = self.server_page.tabs.requests
+        self.keep_awake = KeepAwake(self)
         self.card_page = ModelCardPage(self.bridge, self.shelf, self.queue, self.changes)
         self.pages = QStackedWidget()
         for page in (self.predict_page, self.server_page, self.settings_page, self.card_page):
@@ -147,6 +150,8 @@ class MainWindow(QMainWindow):
         self.settings_page.status.connect(self.status_line.say)
         self.settings_page.changed.connect(self._on_settings)
         self.server.changed.connect(self._on_server_changed)
+        self.keep_awake.changed.connect(self._show_position)
+        self.requests.cancel_asked.connect(self._cancel_request)
         self.header.chosen.connect(self._on_chip_chosen)
         self.header.cancel_asked.connect(loader.cancel)
         self.header.eject_asked.connect(self.eject)
@@ -289,7 +294,7 @@ class MainWindow(QMainWindow):
     # -- what the engine and the server say ------------------------------------------------------------------------
     def _on_snapshot(self, event: Snapshot) -> None:
         self.shelf.snapshot(event)
-        self.requests.model.set_served(event.requests)
+        self.server_page.take(event)
 
     def _on_notice(self, event: Notice) -> None:
         self.predict_page.banner.say("warn", event.message)
@@ -301,11 +306,26 @@ class MainWindow(QMainWindow):
         self.header.pill.show_server(self.server)
         scope = str(self.server.state.scope) if self.server.is_running else ""
         self.rail.buttons[SERVER].set_dot({"network": "lan", "computer": "accent"}.get(scope, ""))
+        wanted = self.settings_page.settings.server.keep_awake
+        self.keep_awake.hold(wanted and self.server.is_running and scope == "network")
+        self._show_position()
+
+    def _cancel_request(self, request_id: str) -> None:
+        def over(found: bool) -> None:
+            self.status_line.say(
+                "ok" if found else "", "The request was given up." if found else "It was over already."
+            )
+
+        self.bridge.run(self, lambda: self.bridge.engine.cancel(request_id), over, self._on_internal)
 
     def _on_settings(self, settings: Settings) -> None:
         if self._theme_switch is not None:
             self._theme_switch.apply(settings.window.theme)
         self.predict_page.work.set_doubtful_below(settings.window.doubtful_below)
+        if settings.server != self._served_with:
+            self._served_with = settings.server
+            self.server.apply(settings.server)
+        self.server_page.show_settings(settings)
 
     def show_page(self, index: int) -> None:
         self.pages.setCurrentIndex(index)
@@ -319,6 +339,10 @@ class MainWindow(QMainWindow):
             parts.append(f"{items.index(current) + 1} of {len(items)}")
             if current.source.kind == "image" and self.predict_page.work.image_view.has_picture:
                 parts.append(f"{self.predict_page.work.image_view.scale * 100:.0f} %")
+        if self.pages.currentIndex() == SERVER and self.server.is_running:
+            parts = served_words(self.server.state)
+            if self.keep_awake.is_held:
+                parts.insert(0, "This computer stays awake")
         self.status_line.right.setText("      ".join(parts))
 
     # -- drops on the whole window ---------------------------------------------------------------------------------
@@ -362,6 +386,7 @@ class MainWindow(QMainWindow):
 
     def _on_torn_down(self, all_ended: bool) -> None:
         self.server.close()
+        self.keep_awake.hold(False)
         if not all_ended:
             self.loader.abandon()
         self.is_closed = True

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from engine.serving_types import KeyInfo, ServerScope, ServerState
+from engine.serving_types import KeyInfo, ReachReport, ServerScope, ServerState
+from engine.settings import ServerSettings
 
 
 class ServerPort(Protocol):
-    """The embedded server as the window sees it. ``start`` and ``stop`` block: call them off the GUI thread."""
+    """The embedded server as the window sees it. All but ``state``, ``log_lines`` and ``subscribe`` block: call them
+    off the GUI thread. What a method changes holds at once."""
 
     @property
     def state(self) -> ServerState:
@@ -26,6 +28,39 @@ class ServerPort(Protocol):
 
     def renew_key(self) -> KeyInfo:
         """Make a new key and end the old one at once. The result carries the secret, this one time."""
+
+    def named_keys(self) -> tuple[KeyInfo, ...]:
+        """Every key but the window's own. Raises OSError."""
+
+    def add_key(self, name: str, *, models: tuple[str, ...] | None = None, per_minute: int | None = None) -> KeyInfo:
+        """Make a key; the result carries the secret, this one time. Raises SettingsInvalid, OSError."""
+
+    def remove_key(self, name: str) -> bool:
+        """End a key; False where there is none. Raises OSError."""
+
+    def restore_key(self, name: str) -> bool:
+        """Take the last :meth:`remove_key` of this name back; False where that was not the last. Raises OSError."""
+
+    def pause(self, paused: bool) -> None:
+        """Take no questions from the network for now, or take them again."""
+
+    def pause_key(self, name: str, paused: bool) -> None:
+        """Let a key ask nothing for now, or again."""
+
+    def block(self, address: str, blocked: bool) -> None:
+        """Answer an address nothing, or again."""
+
+    def check_reach(self) -> ReachReport:
+        """Whether this computer answers at its own addresses, and what its firewall says."""
+
+    def apply(self, settings: ServerSettings) -> ServerState:
+        """Serve with other settings from now on: where it runs, the listener is opened anew; models are not touched.
+
+        Raises ServerStartError; nothing listens then.
+        """
+
+    def log_lines(self) -> tuple[str, ...]:
+        """The newest lines of the request log (JSON), oldest first; never blocks."""
 
     def subscribe(self, listener: Callable[[ServerState], None]) -> Callable[[], None]:
         """Call ``listener`` (on any thread, at most ten times a second) with each new state; the result ends that."""

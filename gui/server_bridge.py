@@ -6,7 +6,8 @@ import weakref
 
 from PySide6.QtCore import QObject, Signal
 
-from engine.serving_types import KeyInfo, ServerPhase, ServerScope, ServerState
+from engine.serving_types import KeyInfo, ReachReport, ServerPhase, ServerScope, ServerState
+from engine.settings import ServerSettings
 from gui.engine_bridge import Done, EngineBridge, Failed
 from gui.ports import GoldenDoor, ServerPort
 
@@ -16,6 +17,11 @@ class ServerBridge(QObject):
 
     changed = Signal()
     failed = Signal(object)
+    keys_changed = Signal()
+    key_made = Signal(object)
+    key_removed = Signal(str)
+    key_refused = Signal(object)
+    reach_checked = Signal()
     _state_arrived = Signal(object)
 
     def __init__(self, server: ServerPort, bridge: EngineBridge, parent: QObject | None = None) -> None:
@@ -26,6 +32,11 @@ class ServerBridge(QObject):
         self.target: ServerScope | None = None
         self.secret = ""
         self.key: KeyInfo | None = None
+        self.keys: tuple[KeyInfo, ...] = ()
+        """The named ones, as :meth:`read_keys` found them."""
+        self._later: ServerSettings | None = None
+        self.reach: ReachReport | None = None
+        """None while nothing is known."""
         self._remember(self.state.key)
         self._state_arrived.connect(self._on_state)
         this = weakref.ref(self)
@@ -58,6 +69,57 @@ class ServerBridge(QObject):
         """A new key; the old one ends at once."""
         self._bridge.run(self, self._server.renew_key, self._on_key, self.failed.emit)
 
+    # -- keys and callers ------------------------------------------------------------------------------------------
+    def read_keys(self) -> None:
+        self._bridge.run(self, self._server.named_keys, self._on_keys, self.key_refused.emit)
+
+    def add_key(self, name: str, models: tuple[str, ...] | None, per_minute: int | None) -> None:
+        """``key_made(KeyInfo)`` with its secret, or ``key_refused(error)``."""
+
+        def add() -> KeyInfo:
+            return self._server.add_key(name, models=models, per_minute=per_minute)
+
+        self._bridge.run(self, add, self._on_key_made, self.key_refused.emit)
+
+    def remove_key(self, name: str) -> None:
+        def over(_found: bool) -> None:
+            self.read_keys()
+            self.key_removed.emit(name)
+
+        self._bridge.run(self, lambda: self._server.remove_key(name), over, self.key_refused.emit)
+
+    def restore_key(self, name: str) -> None:
+        self._bridge.run(
+            self, lambda: self._server.restore_key(name), lambda _found: self.read_keys(), self.key_refused.emit
+        )
+
+    def pause(self, paused: bool) -> None:
+        self._bridge.run(self, lambda: self._server.pause(paused), self._on_held, self.failed.emit)
+
+    def pause_key(self, name: str, paused: bool) -> None:
+        self._bridge.run(self, lambda: self._server.pause_key(name, paused), self._on_held, self.failed.emit)
+
+    def block(self, address: str, blocked: bool) -> None:
+        self._bridge.run(self, lambda: self._server.block(address, blocked), self._on_held, self.failed.emit)
+
+    def check_reach(self) -> None:
+        """``reach_checked`` once ``reach`` is new."""
+        self._bridge.run(self, self._server.check_reach, self._on_reach, self.failed.emit)
+
+    def apply(self, settings: ServerSettings) -> None:
+        """Serve with other settings; the listener is opened anew where it runs (``changed``, else ``failed``). While
+        the switch is on its way they wait for it."""
+        if self.target is not None:
+            self._later = settings
+            return
+        if self.is_running:
+            self.target = self.state.scope
+            self.changed.emit()
+        self._bridge.run(self, lambda: self._server.apply(settings), self._on_switched, self._on_switch_failed)
+
+    def log_lines(self) -> tuple[str, ...]:
+        return self._server.log_lines()
+
     def check_golden(self, owner: QObject, model_id: str, done: Done, failed: Failed) -> bool:
         """Ask for the kept answer of ``model_id`` over HTTP; False where the server is off and nothing was asked."""
         door = self._server
@@ -77,11 +139,33 @@ class ServerBridge(QObject):
     def _on_switched(self, state: ServerState) -> None:
         self.target = None
         self._on_state(state)
+        self._apply_later()
 
     def _on_switch_failed(self, error: BaseException) -> None:
         self.target = None
         self._on_state(self._server.state)
         self.failed.emit(error)
+        self._apply_later()
+
+    def _apply_later(self) -> None:
+        settings, self._later = self._later, None
+        if settings is not None:
+            self.apply(settings)
+
+    def _on_keys(self, keys: tuple[KeyInfo, ...]) -> None:
+        self.keys = keys
+        self.keys_changed.emit()
+
+    def _on_key_made(self, key: KeyInfo) -> None:
+        self.key_made.emit(key)
+        self.read_keys()
+
+    def _on_held(self, _nothing: object) -> None:
+        self._on_state(self._server.state)
+
+    def _on_reach(self, report: ReachReport) -> None:
+        self.reach = report
+        self.reach_checked.emit()
 
     def _on_key(self, key: KeyInfo) -> None:
         self._remember(key)

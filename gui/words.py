@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from engine.events import LoadStage
+from engine.serving_types import ServerState
 
 THIN = "\u2009"
 
@@ -78,6 +81,14 @@ def percent_words(score: float) -> str:
 
 def count_words(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
+
+
+def served_words(state: ServerState) -> list[str]:
+    """Since when the server runs, and how many other computers are asking now."""
+    words = [] if state.started_at is None else [f"Since {time.strftime('%H:%M', time.localtime(state.started_at))}"]
+    if state.callers:
+        words.append(count_words(len(state.callers), "caller now", "callers now"))
+    return words
 
 
 def device_words(device: str) -> str:

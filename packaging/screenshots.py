@@ -8,12 +8,14 @@ network's addresses and callers are always prepared, so that no picture names a 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -368,14 +370,28 @@ def server(stage: Stage) -> None:
         ("lan", "192.168.1.33", "digits-keras", RequestState.FAILED, 12_000, 1.1, None, "image_invalid"),
         ("lan", "192.168.1.57", "wine", RequestState.LATE, 2_100, 30_000.0, None, "deadline_exceeded"),
     ]
+    keys = {"192.168.1.57": "lab phones", "192.168.1.80": "line camera", "192.168.1.61": "lab phones"}
     records = tuple(
-        RequestRecord(f"r{i}", now - i * 0.7, lane, client, model, state, size, wait, run, code)
+        RequestRecord(
+            f"r{i}",
+            now - i * 0.7,
+            lane,
+            client,
+            model,
+            state,
+            size,
+            wait,
+            run,
+            code,
+            keys.get(client, ""),
+            1 if state is RequestState.WAITING else None,
+        )
         for i, (lane, client, model, state, size, wait, run, code) in enumerate(rows)
     )
     refused = RequestRecord(
         "x1", now - 3.2, "lan", "192.168.1.90", "wine", RequestState.REFUSED, 300, code="key_invalid"
     )
-    window.requests.model.set_served(records)
+    window.server_page.take(Snapshot(_busy_stats(0), records))
     urls = (
         ServerUrl("http://192.168.1.24:8765", "Ethernet", False),
         ServerUrl("http://127.0.0.1:8765", "this computer", True),
@@ -384,10 +400,29 @@ def server(stage: Stage) -> None:
     state = ServerState(
         ServerPhase.RUNNING, ServerScope.NETWORK, 8765, urls, key, True, served=340, refusals=(refused,)
     )
+    state = replace(state, started_at=now - 4_000, callers=("192.168.1.57", "192.168.1.61"), reached_at=now - 20)
     stage.server.publish(state)
+    meter = window.server_page.meter
+    meter.run(False)
+    for step in range(120):
+        meter._clock = lambda at=step: at / 2  # type: ignore[misc]
+        meter.take(Snapshot(_busy_stats(step), records))
+        meter.sample()
     stage.settle()
+    meter.run(False)
     window.status_line.say("ok", "The network door is open.")
     stage.shoot("server-network")
+    for name in ("lab phones", "line camera"):
+        stage.server.add_key(name, per_minute=60 if name == "line camera" else None)
+    window.server_page.tabs.bar.setCurrentIndex(1)
+    stage.settle()
+    window.server_page.tabs.access.name.setText("notebook ana")
+    window.server_page.tabs.access.make_button.click()
+    stage.settle()
+    stage.shoot("server-access")
+    window.server_page.tabs.bar.setCurrentIndex(2)
+    stage.shoot("server-limits")
+    window.server_page.tabs.bar.setCurrentIndex(0)
     problem = ServerProblem("port_in_use", "Port 8765 is in use by another program.", 8765, 8766)
     stage.server.publish(ServerState(ServerPhase.FAILED, ServerScope.OFF, 8765, problem=problem))
     stage.settle()
@@ -396,6 +431,15 @@ def server(stage: Stage) -> None:
     window.server_page._on_failed(ServerStartError(problem.message, port=8765, free_port=8766))
     stage.shoot("server-port-taken")
     window.show_page(PREDICT)
+
+
+def _busy_stats(step: int) -> dict[str, Any]:
+    """What the engine says after ``step`` half seconds of some traffic."""
+    lan = int(11.7 * step + 3 * math.sin(step / 5))
+    you = step // 2
+    runs = lan // 3 + you
+    model = {"requests": {"window": you, "network": lan}, "inferences": runs, "statistics": {"rows": lan + you}}
+    return {"models": [model], "waiting": 2 + int(2 * math.sin(step / 7)), "running": 1}
 
 
 def _shoot_with_dialog(stage: Stage, name: str) -> None:

@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError, LoadCancelled, LoadFailed, ModelNotFound, UnusableInput
+from engine.errors import EngineError, LoadCancelled, LoadFailed, ModelNotFound, SettingsInvalid, UnusableInput
 from engine.events import Event, EventBus, LoadProgress, LoadStage, ModelState, ModelStateChanged, Snapshot
 from engine.golden import GoldenReport, GoldenSample, golden_entry
 from engine.model_spec import ASSUMED, SIDECAR, ModelSpec, TensorSpec, TrustClass
@@ -29,6 +30,7 @@ from engine.prediction import (
 )
 from engine.serving_types import (
     KeyInfo,
+    ReachReport,
     RequestRecord,
     RequestState,
     ServerPhase,
@@ -37,6 +39,7 @@ from engine.serving_types import (
     ServerState,
     ServerUrl,
 )
+from engine.settings import ServerSettings
 from engine.sidecar_file import preprocessing_fields
 from engine.statistics import Statistics
 
@@ -380,6 +383,11 @@ class FakeServer:
         self.starts: list[tuple[ServerScope, int]] = []
         self.golden_checks: list[str] = []
         self.golden_report: GoldenReport | None = None
+        self.keys: dict[str, KeyInfo] = {}
+        self.removed: KeyInfo | None = None
+        self.reach = ReachReport()
+        self.lines: tuple[str, ...] = ()
+        self.applied: list[ServerSettings] = []
 
     @property
     def state(self) -> ServerState:
@@ -409,6 +417,49 @@ class FakeServer:
 
     def renew_key(self) -> KeyInfo:
         return KeyInfo("window", "77c1", time.time(), "n" * 39 + "77c1")
+
+    def named_keys(self) -> tuple[KeyInfo, ...]:
+        return tuple(replace(info, secret=None) for info in self.keys.values())
+
+    def add_key(self, name: str, *, models: tuple[str, ...] | None = None, per_minute: int | None = None) -> KeyInfo:
+        if not name[:1].isalnum():
+            raise SettingsInvalid(f"{name!r} is no name for a key: letters, digits, spaces, '.', '_' and '-'.")
+        if name in self.keys:
+            raise SettingsInvalid(f"There is a key {name!r} already.")
+        info = KeyInfo(name, "aaaa", time.time(), f"secret-of-{name}-aaaa", models=models, per_minute=per_minute)
+        self.keys[name] = info
+        return info
+
+    def remove_key(self, name: str) -> bool:
+        self.removed = self.keys.pop(name, None)
+        return self.removed is not None
+
+    def restore_key(self, name: str) -> bool:
+        if self.removed is None or self.removed.name != name:
+            return False
+        self.keys[name] = self.removed
+        return True
+
+    def pause(self, paused: bool) -> None:
+        self.publish(replace(self._state, paused=paused))
+
+    def pause_key(self, name: str, paused: bool) -> None:
+        held = set(self._state.paused_keys) | {name} if paused else set(self._state.paused_keys) - {name}
+        self.publish(replace(self._state, paused_keys=tuple(sorted(held))))
+
+    def block(self, address: str, blocked: bool) -> None:
+        held = set(self._state.blocked) | {address} if blocked else set(self._state.blocked) - {address}
+        self.publish(replace(self._state, blocked=tuple(sorted(held))))
+
+    def check_reach(self) -> ReachReport:
+        return self.reach
+
+    def apply(self, settings: ServerSettings) -> ServerState:
+        self.applied.append(settings)
+        return self._state
+
+    def log_lines(self) -> tuple[str, ...]:
+        return self.lines
 
     def check_golden(self, model_id: str) -> GoldenReport:
         self.golden_checks.append(model_id)

@@ -13,8 +13,8 @@ from gui.widgets.basics import plain_tooltip
 from gui.words import ms_words, size_words
 
 LIMIT = 100
-COLUMNS = ("Time", "From", "Model", "State", "Waited", "Ran", "Size")
-TIME, FROM, MODEL, STATE, WAITED, RAN, SIZE = range(7)
+COLUMNS = ("Time", "From", "Model", "State", "Waited", "Ran", "Size", "")
+TIME, FROM, MODEL, STATE, WAITED, RAN, SIZE, ACTION = range(8)
 RECORD_ROLE = Qt.ItemDataRole.UserRole
 
 _Index = QModelIndex | QPersistentModelIndex
@@ -34,7 +34,13 @@ _CODES = {
     "model_not_found": "no such model",
     "worker_restarted": "process ended",
     "deadline_exceeded": "",
+    "key_rights": "not allowed to this key",
+    "key_quota": "too often",
+    "key_paused": "key paused",
+    "not_allowed": "not allowed",
+    "paused": "network paused",
 }
+LIVE = (RequestState.WAITING, RequestState.RUNNING)
 
 
 def state_words(record: RequestRecord) -> str:
@@ -42,7 +48,15 @@ def state_words(record: RequestRecord) -> str:
     if record.state in (RequestState.REFUSED, RequestState.FAILED) and record.code:
         why = _CODES.get(record.code, record.code.replace("_", " "))
         return f"{record.state}, {why}" if why else str(record.state)
+    if record.state is RequestState.WAITING and record.position is not None:
+        return "next" if record.position == 0 else f"{ordinal(record.position + 1)} in line"
     return str(record.state)
+
+
+def ordinal(number: int) -> str:
+    """``1st``, ``2nd``, ``11th``, ``21st``."""
+    last = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 not in (11, 12, 13) else "th"
+    return f"{number}{last}"
 
 
 def caller_words(record: RequestRecord) -> str:
@@ -61,6 +75,7 @@ class RequestsModel(QAbstractTableModel):
         self._refused: tuple[RequestRecord, ...] = ()
         self._rows: list[RequestRecord] = []
         self._held = False
+        self._filter: tuple[str, ...] = ()
 
     @property
     def records(self) -> tuple[RequestRecord, ...]:
@@ -74,27 +89,56 @@ class RequestsModel(QAbstractTableModel):
         self._refused = tuple(records)
         self._merge()
 
+    def set_filter(self, words: str) -> None:
+        """Only requests whose caller, model or state hold every word, in any letter case."""
+        self._filter = tuple(words.lower().split())
+        self._rows_changed(self._chosen())
+
     def set_held(self, held: bool) -> None:
         self._held = held
         if not held:
             self._merge()
 
     def _merge(self) -> None:
-        everything = sorted((*self._served, *self._refused), key=lambda record: record.received_at, reverse=True)
         if self._held:
-            newest = {record.id: record for record in everything}
-            rows = [newest.get(record.id, record) for record in self._rows]
+            newest = {record.id: record for record in (*self._served, *self._refused)}
+            self._rows_changed([newest.get(record.id, record) for record in self._rows])
         else:
-            rows = everything[:LIMIT]
+            self._rows_changed(self._chosen())
+
+    def _chosen(self) -> list[RequestRecord]:
+        everything = sorted((*self._served, *self._refused), key=lambda record: record.received_at, reverse=True)
+        return [record for record in everything if self._passes(record)][:LIMIT]
+
+    def _passes(self, record: RequestRecord) -> bool:
+        if not self._filter:
+            return True
+        text = f"{caller_words(record)} {record.model} {state_words(record)}".lower()
+        return all(word in text for word in self._filter)
+
+    def _rows_changed(self, rows: list[RequestRecord]) -> None:
+        """Put new rows on top and take old ones from the end, so that what is selected stays so."""
         if rows == self._rows:
             return
-        if [r.id for r in rows] == [r.id for r in self._rows]:
+        before, after = [r.id for r in self._rows], [r.id for r in rows]
+        added = after.index(before[0]) if before and before[0] in after else len(after)
+        kept = len(after) - added
+        if before[:kept] != after[added:]:
+            self.beginResetModel()
             self._rows = rows
-            self.dataChanged.emit(self.index(0, 0), self.index(len(rows) - 1, len(COLUMNS) - 1))
+            self.endResetModel()
             return
-        self.beginResetModel()
+        if kept < len(before):
+            self.beginRemoveRows(QModelIndex(), kept, len(before) - 1)
+            del self._rows[kept:]
+            self.endRemoveRows()
+        if added:
+            self.beginInsertRows(QModelIndex(), 0, added - 1)
+            self._rows = rows[:added] + self._rows
+            self.endInsertRows()
         self._rows = rows
-        self.endResetModel()
+        if rows:
+            self.dataChanged.emit(self.index(0, 0), self.index(len(rows) - 1, len(COLUMNS) - 1))
 
     def rowCount(self, parent: _Index = QModelIndex()) -> int:
         return 0 if parent.isValid() else len(self._rows)
@@ -109,7 +153,7 @@ class RequestsModel(QAbstractTableModel):
             if role == Qt.ItemDataRole.DisplayRole:
                 return COLUMNS[section]
             if role == Qt.ItemDataRole.TextAlignmentRole:
-                right = section >= WAITED
+                right = WAITED <= section <= SIZE
                 return _RIGHT if right else int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         return None
 
@@ -118,7 +162,7 @@ class RequestsModel(QAbstractTableModel):
         if role == RECORD_ROLE:
             return record
         if role == Qt.ItemDataRole.TextAlignmentRole:
-            return _RIGHT if index.column() >= WAITED else None
+            return _RIGHT if WAITED <= index.column() <= SIZE else None
         if role == Qt.ItemDataRole.ToolTipRole:
             return plain_tooltip(self._text(record, index.column()))
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
@@ -135,4 +179,5 @@ class RequestsModel(QAbstractTableModel):
             ms_words(record.wait_ms),
             ms_words(record.run_ms),
             size_words(record.size),
+            "cancel" if record.state in LIVE else "more",
         )[column]

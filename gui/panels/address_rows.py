@@ -24,21 +24,26 @@ def _fixed(text: str) -> ElidedLabel:
 
 
 class AddressRow(QWidget):
-    """One URL, whose it is, and Copy. ``copied(what)``."""
+    """One URL, whose it is, its QR code and Copy. ``copied(what)``, ``code_asked(url)``."""
 
     copied = Signal(str)
+    code_asked = Signal(str)
 
     def __init__(self, url: ServerUrl) -> None:
         super().__init__()
         self.url, self.label_text = url.url, url.label
         self.copy_button = Button("", "copy", "flat", small=True, name=f"Copy {url.url}")
         self.copy_button.clicked.connect(self._copy)
+        self.code_button = Button("", "qr-code", "flat", small=True, name=f"Show {url.url} as a QR code")
+        self.code_button.setVisible(not url.is_loopback)
+        self.code_button.clicked.connect(lambda: self.code_asked.emit(self.url))
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(10)
         row.addWidget(IconLabel("monitor" if url.is_loopback else "ethernet", "text2"))
         row.addWidget(_fixed(url.url), 1)
         row.addWidget(label(url.label, "body2"))
+        row.addWidget(self.code_button)
         row.addWidget(self.copy_button)
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)

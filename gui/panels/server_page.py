@@ -1,20 +1,26 @@
-"""The Server page: the network door with its switch, addresses and key, and the last requests."""
+"""The Server page: the network door with its switch, addresses, key and QR code; how busy it is; who asks."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import QRectF, Qt, Signal
-from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtGui import QHideEvent, QPainter, QPaintEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from engine.errors import EngineError, ServerStartError
+from engine.events import Snapshot
 from engine.serving_types import ServerPhase, ServerScope
+from engine.settings import Settings
 from gui import theme
 from gui.error_text import error_text
 from gui.icons import IconLabel
 from gui.model_shelf import ANSWERING, ModelShelf
 from gui.panels.address_rows import AddressRow, KeyRow
-from gui.panels.requests_card import RequestsCard
+from gui.panels.limits_tab import Change
+from gui.panels.reach_card import ReachCard
+from gui.panels.server_charts import ServerCharts
+from gui.panels.server_tabs import ServerTabs
 from gui.server_bridge import ServerBridge
+from gui.server_meter import ServerMeter
 from gui.widgets.banner import Banner
 from gui.widgets.basics import Card, label, line, spin_box
 from gui.widgets.segmented import Segmented
@@ -51,13 +57,17 @@ class ServerPage(QWidget):
 
     status = Signal(str, str)
 
-    def __init__(self, server: ServerBridge, shelf: ModelShelf, requests: RequestsCard, port: int) -> None:
+    def __init__(self, server: ServerBridge, shelf: ModelShelf, settings: Settings, change: Change) -> None:
         super().__init__()
         self.setObjectName("page")
         self._server, self._shelf = server, shelf
+        port = settings.server.port
         self._wanted_scope = ServerScope.COMPUTER
         self._free_port: int | None = None
-        self.requests = requests
+        self.meter = ServerMeter(self)
+        self.charts = ServerCharts(self.meter, settings.limits.waiting_requests, settings.limits.max_batch_size)
+        self.tabs = ServerTabs(server, shelf, settings, change)
+        self.code = ReachCard(server)
         self.title = label("", "title")
         self.sentence = label("", "body2", wrap=True)
         self.port = spin_box(1024, 65535, "Port", 92)
@@ -69,17 +79,21 @@ class ServerPage(QWidget):
         self._dot = _Dot()
         self._rows_box = QVBoxLayout()
         self._rows_box.setSpacing(0)
+        self._lan_url = ""
         self._note = self._note_row()
         box = QVBoxLayout(self)
         box.setContentsMargins(20, 14, 20, 14)
         box.setSpacing(12)
         box.addWidget(self.banner)
         box.addWidget(self._door_card())
-        box.addWidget(requests, 1)
+        box.addWidget(self.charts)
+        box.addWidget(self.tabs, 1)
         self.switch.asked.connect(self._on_asked)
+        self.port.valueChanged.connect(self._on_port)
         self.banner.acted.connect(self._on_use_free_port)
         self.key_row.renew_asked.connect(server.renew_key)
         self.key_row.copied.connect(lambda what: self.status.emit("ok", f"{what} is on the clipboard."))
+        self.tabs.status.connect(self.status)
         server.changed.connect(self.refresh)
         server.failed.connect(self._on_failed)
         shelf.changed.connect(self._say)
@@ -95,9 +109,13 @@ class ServerPage(QWidget):
         head.addWidget(self.port)
         head.addSpacing(6)
         head.addWidget(self.switch)
-        box = QVBoxLayout(card)
-        box.setContentsMargins(18, 14, 18, 10)
+        row = QHBoxLayout(card)
+        row.setContentsMargins(18, 14, 18, 10)
+        row.setSpacing(20)
+        box = QVBoxLayout()
         box.setSpacing(0)
+        row.addLayout(box, 1)
+        row.addWidget(self.code)
         box.addLayout(head)
         box.addSpacing(4)
         box.addWidget(self.sentence)
@@ -105,6 +123,7 @@ class ServerPage(QWidget):
         box.addLayout(self._rows_box)
         box.addWidget(self.key_row)
         box.addWidget(self._note)
+        box.addStretch(1)
         return card
 
     @staticmethod
@@ -133,6 +152,11 @@ class ServerPage(QWidget):
             self._wanted_scope = scope
         self._server.switch(scope, self.port.value())
 
+    def _on_port(self, port: int) -> None:
+        """Another port while it runs: the listener moves there, models stay as they are."""
+        if self._server.is_running and self._server.target is None and port != self._server.state.port:
+            self._on_asked(str(self._server.state.scope))
+
     def _on_use_free_port(self) -> None:
         if self._free_port is not None:
             self.port.setValue(self._free_port)
@@ -160,14 +184,18 @@ class ServerPage(QWidget):
         running = state.phase is ServerPhase.RUNNING
         value = str(state.scope) if running else "off"
         self.switch.set_value(value, str(server.target) if server.target is not None else "")
-        self.port.setEnabled(not running and server.target is None)
+        self.port.setEnabled(server.target is None)
         if running and state.port >= 1024 and self.port.value() != state.port:
+            self.port.blockSignals(True)
             self.port.setValue(state.port)
+            self.port.blockSignals(False)
         self._dot.hue = ("lan" if state.scope is ServerScope.NETWORK else "accent") if running else ""
         self._dot.update()
         self._say()
         self._show_addresses()
-        self.requests.model.set_refused(state.refusals)
+        self.charts.setVisible(running)
+        self._watch()
+        self.tabs.requests.model.set_refused(state.refusals)
 
     def _say(self) -> None:
         state = self._server.state
@@ -204,11 +232,40 @@ class ServerPage(QWidget):
             for url in urls:
                 row = AddressRow(url)
                 row.copied.connect(lambda what: self.status.emit("ok", f"{what} is on the clipboard."))
+                row.code_asked.connect(self._on_code_asked)
                 self._rows_box.addWidget(row)
                 self.rows.append(row)
         network = running and state.scope is ServerScope.NETWORK
-        lan_url = next((url.url for url in urls if not url.is_loopback), "")
-        self.key_row.show_key(
-            self._server.key if network and state.key_required else None, self._server.secret, lan_url
-        )
+        lan_urls = [url.url for url in urls if not url.is_loopback]
+        if self._lan_url not in lan_urls:
+            self._lan_url = lan_urls[0] if lan_urls else ""
+        keyed = network and state.key_required
+        self.key_row.show_key(self._server.key if keyed else None, self._server.secret, self._lan_url)
+        self.code.show_url(self._lan_url if network else "", self._server.secret if keyed else "")
         self._note.setVisible(network)
+
+    def _on_code_asked(self, url: str) -> None:
+        self._lan_url = url
+        self._show_addresses()
+
+    # -- how busy it is --------------------------------------------------------------------------------------------
+    def take(self, snapshot: Snapshot) -> None:
+        """The engine's newest snapshot: charts and the table of requests."""
+        self.meter.take(snapshot)
+        self.tabs.requests.model.set_served(snapshot.requests)
+
+    def show_settings(self, settings: Settings) -> None:
+        self.charts.set_bounds(settings.limits.waiting_requests, settings.limits.max_batch_size)
+        self.tabs.limits.show_settings(settings)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._watch()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        super().hideEvent(event)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Count only while somebody looks and there is something to count."""
+        self.meter.run(self.isVisible() and self._server.is_running)

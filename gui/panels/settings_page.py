@@ -71,7 +71,11 @@ class SettingsPage(QWidget):
         self._change(doubtful_below=percent / 100)
 
     def _change(self, **values: object) -> None:
-        self.settings = replace_setting(self.settings, "window", **values)
+        self.change("window", **values)
+
+    def change(self, section: str, **values: object) -> None:
+        """Set ``values`` of a section and keep them. Raises SettingsInvalid; nothing is changed then."""
+        self.settings = replace_setting(self.settings, section, **values)
         self.changed.emit(self.settings)
         store, settings = self._store, self.settings
         if store is not None:

@@ -11,7 +11,7 @@ from gui import theme
 from gui.icons import paint_icon
 from gui.item_models.answers_model import ANSWER, ROW, SCORE, SCORE_ROLE
 from gui.item_models.items_model import ITEM_ROLE, ItemsModel
-from gui.item_models.requests_model import FROM, RECORD_ROLE, STATE, TIME
+from gui.item_models.requests_model import ACTION, FROM, LIVE, RECORD_ROLE, STATE, TIME
 from gui.predict_queue import Item, ItemState
 from gui.widgets.result_bars import paint_bar
 from gui.words import percent_words
@@ -78,6 +78,10 @@ class RequestDelegate(_RowDelegate):
             painter.setBrush(theme.color("lan" if record.lane == "lan" else "accent"))
             painter.drawEllipse(QRectF(rect.left(), rect.center().y() - 4, 8, 8))
             self.text(painter, rect.adjusted(16, 0, 0, 0), words, "text", medium=True)
+        elif column == ACTION:
+            name = "x" if record.state in LIVE else "ellipsis"
+            spot = QRectF(rect.center().x() - 8, rect.center().y() - 8, 16, 16)
+            paint_icon(painter, name, spot, theme.color("text2"))
         elif column == STATE:
             self._tag(painter, rect, words, record.state)
         else:

@@ -18,7 +18,8 @@ from embedded_server.door import CALLERS, Door
 from embedded_server.keys import NAME
 from embedded_server.reach import check_reach, read_firewall
 from engine.errors import SettingsInvalid
-from engine.serving_types import ServerScope, ServerState
+from engine.serving_types import ServerPhase, ServerScope, ServerState
+from engine.settings import ServerSettings
 from tests.embedded_server.test_controller import free_port, get
 from tests.embedded_server.wire import Answer, Wire
 from tests.embedded_server.wsgi import KEYED, LAN, RULES, SECRET, Door2Client, code
@@ -212,3 +213,32 @@ def test_no_firewall_is_not_called_open(tmp_path: Path, monkeypatch: pytest.Monk
 def test_refusals_of_the_owner_have_our_shape(engine: FakeEngine) -> None:
     http = Door2Client(engine, replace(RULES, denied=frozenset({LAN["REMOTE_ADDR"]})))
     assert code(http.ask("GET", "/models", environ_overrides=LAN)) == "not_allowed"
+
+
+def test_other_settings_reopen_the_listener_and_nothing_else(
+    controller: ServerController, network: ServerState, lan: InterfaceAddress, engine: FakeEngine
+) -> None:
+    assert network.key is not None
+    secret = network.key.secret
+    smaller = ServerSettings.model_validate({"body_bytes": 1024, "cors_origins": ["https://lab.example"]})
+    state = controller.apply(smaller)
+    assert (state.phase, state.scope, state.port) == (ServerPhase.RUNNING, ServerScope.NETWORK, network.port)
+    assert ask(state, lan, secret).status == 200
+    with Wire(state.port, lan.address) as wire:
+        headers = {"Host": f"{lan.address}:{state.port}", **auth_of(secret)}
+        large = wire.request("POST", "/predict/digits-keras", b"x" * 2000, **headers).answer()
+    assert (large.status, large.code) == (413, "body_too_large")
+    assert engine.unloaded == []
+    open_door = controller.apply(ServerSettings.model_validate({"require_key": False}))
+    assert not open_door.key_required
+    assert ask(open_door, lan, None).status == 200
+    asked = [orjson.loads(line)["key"] for line in controller.log_lines() if b"/predict/" in line.encode()]
+    assert asked == ["window", None], "the log goes on"
+
+
+def test_settings_of_a_server_that_is_off_wait_for_its_start(controller: ServerController) -> None:
+    state = controller.apply(ServerSettings.model_validate({"body_bytes": 1024}))
+    assert state.phase is ServerPhase.STOPPED
+    port = controller.start(ServerScope.COMPUTER, free_port()).port
+    with Wire(port) as wire:
+        assert wire.request("POST", "/predict/digits-keras", b"x" * 2000).answer().status == 413

@@ -1,0 +1,296 @@
+"""Who may ask: the named keys, the addresses shut out, and what the server answers to."""
+
+from __future__ import annotations
+
+import time
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QGuiApplication, QShowEvent
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QScrollArea, QVBoxLayout, QWidget
+
+from engine.serving_types import KeyInfo
+from gui import theme
+from gui.error_text import error_text
+from gui.icons import IconLabel
+from gui.model_shelf import ModelShelf
+from gui.request_code import as_curl
+from gui.server_bridge import ServerBridge
+from gui.widgets.banner import Banner
+from gui.widgets.basics import Button, Card, ElidedLabel, label, line, spin_box
+
+MOST_ROWS = 200
+"""Beyond, the command line lists them."""
+
+
+class AccessTab(QWidget):
+    """``status(tone, text)``. Keys are read anew whenever the tab is looked at."""
+
+    status = Signal(str, str)
+
+    def __init__(self, server: ServerBridge, shelf: ModelShelf) -> None:
+        super().__init__()
+        self._server, self._shelf = server, shelf
+        self._removed = ""
+        self.rows: list[KeyLine | BlockedLine] = []
+        self.name = QLineEdit()
+        self.name.setPlaceholderText("Whose key? lab phones, notebook ana")
+        self.name.setMaxLength(40)
+        self.name.setAccessibleName("Name of the new key")
+        self.models = QComboBox()
+        self.models.setAccessibleName("Models the new key may ask")
+        self.per_minute = spin_box(0, 100_000, "Requests a minute of the new key", 110)
+        self.per_minute.setSpecialValueText("no limit")
+        self.make_button = Button("Make a key", "plus", small=True)
+        self.made = MadeKey()
+        self.banner = Banner()
+        self.none = label("No keys of others yet. Each person or program can have one of its own.", "body2", wrap=True)
+        self._rows = QVBoxLayout()
+        self._rows.setSpacing(0)
+        self._lay_out()
+        self.name.returnPressed.connect(self._make)
+        self.make_button.clicked.connect(self._make)
+        self.name.textChanged.connect(self._on_name)
+        self.made.copied.connect(lambda what: self.status.emit("ok", f"{what} is on the clipboard."))
+        self.banner.acted.connect(self._undo)
+        server.keys_changed.connect(self._show)
+        server.changed.connect(self._show)
+        server.key_made.connect(self._on_made)
+        server.key_refused.connect(self._on_refused)
+        server.key_removed.connect(self._on_removed)
+        shelf.changed.connect(self._show_models)
+        self._show_models()
+        self._on_name("")
+        self._show()
+
+    def _lay_out(self) -> None:
+        form = QHBoxLayout()
+        form.setSpacing(8)
+        form.addWidget(self.name, 1)
+        form.addWidget(self.models)
+        form.addWidget(self.per_minute)
+        form.addWidget(label("a minute", "small"))
+        form.addWidget(self.make_button)
+        held = QWidget()
+        held.setObjectName("clear")
+        box = QVBoxLayout(held)
+        box.setContentsMargins(16, 12, 16, 8)
+        box.setSpacing(10)
+        box.addLayout(form)
+        box.addWidget(self.banner)
+        box.addWidget(self.made)
+        box.addWidget(self.none)
+        box.addLayout(self._rows)
+        box.addStretch(1)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        area.setWidget(held)
+        area.viewport().setObjectName("clear")
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._server.read_keys()
+
+    # -- making and ending -----------------------------------------------------------------------------------------
+    def _make(self) -> None:
+        name = " ".join(self.name.text().split())
+        if name:
+            model = self.models.currentData()
+            self._server.add_key(name, (model,) if model else None, self.per_minute.value() or None)
+
+    def _on_name(self, text: str) -> None:
+        named = bool(text.strip())
+        self.make_button.setEnabled(named)
+        self.make_button.setToolTip("" if named else "Give the key a name first.")
+
+    def _on_made(self, key: KeyInfo) -> None:
+        self.banner.hide()
+        self.name.clear()
+        self.per_minute.setValue(0)
+        url = next((url.url for url in self._server.state.urls if not url.is_loopback), "")
+        self.made.show_key(key, url, key.models[0] if key.models else self._first_model())
+        self.status.emit("ok", f"The key “{key.name}” lets in from now on.")
+
+    def _on_refused(self, error: BaseException) -> None:
+        text = error_text(error)
+        self._removed = ""
+        self.banner.say("error", text.sentence, text.advice)
+
+    def _on_removed(self, name: str) -> None:
+        if self.made.name == name:
+            self.made.hide()
+        self._removed = name
+        self.banner.say("accent", f"The key “{name}” has ended.", "Whoever has it is not let in any more.", "Undo")
+
+    def _undo(self) -> None:
+        self.banner.hide()
+        if self._removed:
+            self._server.restore_key(self._removed)
+
+    # -- what is shown ---------------------------------------------------------------------------------------------
+    def _first_model(self) -> str:
+        return next((card.key for card in self._shelf.cards if not card.token), "MODEL")
+
+    def _show_models(self) -> None:
+        names = [card.key for card in self._shelf.cards if not card.token]
+        shown = [self.models.itemData(i) for i in range(1, self.models.count())]
+        if shown == names and self.models.count():
+            return
+        chosen = self.models.currentData()
+        self.models.clear()
+        self.models.addItem("all models", "")
+        for name in names:
+            self.models.addItem(name, name)
+        self.models.setCurrentIndex(max(0, self.models.findData(chosen)))
+
+    def _show(self) -> None:
+        state = self._server.state
+        wanted: list[tuple[object, ...]] = [
+            ("key", info, info.name in state.paused_keys) for info in self._server.keys[:MOST_ROWS]
+        ] + [("blocked", address) for address in state.blocked]
+        self.none.setVisible(not wanted)
+        if wanted == [row.shows for row in self.rows]:
+            return
+        for row in self.rows:
+            row.hide()
+            row.deleteLater()
+        self.rows = []
+        for what in wanted:
+            row = self._row(what)
+            self._rows.addWidget(row)
+            self.rows.append(row)
+
+    def _row(self, what: tuple[object, ...]) -> KeyLine | BlockedLine:
+        server = self._server
+        if what[0] == "blocked":
+            address = str(what[1])
+            blocked = BlockedLine(address)
+            blocked.button.clicked.connect(lambda: server.block(address, False))
+            return blocked
+        info, paused = what[1], bool(what[2])
+        assert isinstance(info, KeyInfo)
+        row = KeyLine(info, paused)
+        row.pause_button.clicked.connect(lambda: server.pause_key(info.name, not paused))
+        row.remove_button.clicked.connect(lambda: server.remove_key(info.name))
+        return row
+
+
+class MadeKey(Card):
+    """A key that was just made, shown this once. ``copied(what)``."""
+
+    copied = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__("sunken")
+        self.name = ""
+        self._curl = ""
+        self._title = ElidedLabel("", "strong")
+        self.secret = ElidedLabel("")
+        self.secret.setStyleSheet(f'font-family: "{theme.fixed_font().family()}";')
+        self.copy_button = Button("Copy", "copy", "primary", small=True, name="Copy the new key")
+        self.curl_button = Button("Copy as curl", "code", "flat", small=True)
+        done = Button("Done", small=True, name="Hide the new key")
+        self.copy_button.clicked.connect(lambda: self._copy(self.secret.text(), "The key"))
+        self.curl_button.clicked.connect(lambda: self._copy(self._curl, "A curl line with the key"))
+        done.clicked.connect(self.hide)
+        row = QHBoxLayout()
+        row.setSpacing(8)
+        row.addWidget(self.secret, 1)
+        row.addWidget(self.copy_button)
+        row.addWidget(self.curl_button)
+        row.addWidget(done)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(14, 10, 10, 10)
+        box.setSpacing(6)
+        box.addWidget(self._title)
+        box.addWidget(label("Shown this once. Deskside keeps only its fingerprint.", "small"))
+        box.addLayout(row)
+        self.hide()
+
+    def show_key(self, key: KeyInfo, url: str, model: str) -> None:
+        self.name = key.name
+        secret = key.secret or ""
+        self._title.setText(f"Key for “{key.name}”")
+        self.secret.setText(secret)
+        # It is on the screen beside the line, and whoever copies the line wants it to run.
+        self._curl = as_curl(url, model, keyed=True, key=secret)
+        self.curl_button.setVisible(bool(url))
+        self.show()
+
+    def _copy(self, text: str, what: str) -> None:
+        QGuiApplication.clipboard().setText(text)
+        self.copied.emit(what)
+
+
+class KeyLine(QWidget):
+    """One key: whose, what it may, when it was used, pause and end."""
+
+    def __init__(self, info: KeyInfo, paused: bool) -> None:
+        super().__init__()
+        self.shows = ("key", info, paused)
+        self.words = label(key_words(info, paused), "small")
+        self.pause_button = Button(
+            "", "play" if paused else "pause", "flat", small=True,
+            name=f"Let {info.name} ask again" if paused else f"Pause {info.name}",
+        )  # fmt: skip
+        self.remove_button = Button("", "x", "flat", small=True, name=f"End the key {info.name}")
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 4, 0, 4)
+        row.setSpacing(10)
+        row.addWidget(IconLabel("key", "text3" if paused else "text2"))
+        row.addWidget(ElidedLabel(info.name, "strong"))
+        row.addWidget(label(f"ends in {info.ends}", "small"))
+        row.addStretch(1)
+        row.addWidget(self.words)
+        row.addWidget(self.pause_button)
+        row.addWidget(self.remove_button)
+        _ruled(self, row)
+
+
+class BlockedLine(QWidget):
+    """An address that is shut out, and the way back."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self.shows = ("blocked", address)
+        self.button = Button("Answer again", small=True, name=f"Answer {address} again")
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 4, 0, 4)
+        row.setSpacing(10)
+        row.addWidget(IconLabel("ban", "error"))
+        row.addWidget(ElidedLabel(address, "strong"))
+        row.addWidget(label("blocked until Deskside is closed", "small"))
+        row.addStretch(1)
+        row.addWidget(self.button)
+        _ruled(self, row)
+
+
+def _ruled(widget: QWidget, row: QHBoxLayout) -> None:
+    box = QVBoxLayout(widget)
+    box.setContentsMargins(0, 0, 0, 0)
+    box.setSpacing(0)
+    box.addWidget(line())
+    box.addLayout(row)
+
+
+def key_words(info: KeyInfo, paused: bool = False) -> str:
+    """``asks wine, 60 a minute, used 27 Nov 14:02``"""
+    models = "asks all models" if info.models is None else f"asks {', '.join(info.models)}"
+    if "infer" not in info.rights:
+        models = "reads only"
+    parts = ["paused"] if paused else []
+    parts.append(models)
+    if info.per_minute is not None:
+        parts.append(f"{info.per_minute} a minute")
+    if info.at_once is not None:
+        parts.append(f"{info.at_once} at once")
+    parts.append("not used yet" if info.last_used is None else f"used {_when(info.last_used)}")
+    return ", ".join(parts)
+
+
+def _when(at: float) -> str:
+    today = time.strftime("%Y%j") == time.strftime("%Y%j", time.localtime(at))
+    return time.strftime("%H:%M" if today else "%d %b %H:%M", time.localtime(at))

@@ -1,0 +1,150 @@
+"""How much the server takes, and whom it answers to. A change of the door reopens the listener; models stay loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QScrollArea, QSpinBox, QVBoxLayout, QWidget
+
+from engine.errors import SettingsInvalid
+from engine.settings import Settings
+from gui.widgets.banner import Banner
+from gui.widgets.basics import label, line, spin_box
+from gui.widgets.segmented import Segmented
+
+MB = 1 << 20
+Change = Callable[..., None]
+"""``change(section, **values)``; raises SettingsInvalid."""
+
+
+class LimitsTab(QWidget):
+    """Each change is validated and kept at once. ``status(tone, text)``."""
+
+    status = Signal(str, str)
+
+    def __init__(self, settings: Settings, change: Change) -> None:
+        super().__init__()
+        self._change = change
+        self.banner = Banner()
+        self.awake = Segmented((("no", "No", ""), ("yes", "Yes", "accent")), "Stay awake while serving")
+        self.body = self._spin(1, 4096, "Largest request", " MB")
+        self.inside = self._spin(1, 100_000, "Requests at once")
+        self.connections = self._spin(1, 10_000, "Connections of one address")
+        self.drain = self._spin(1, 600, "Patience when switching off", " s")
+        self.places = self._spin(1, 100_000, "Places in line")
+        self.share = self._spin(1, 100, "The network's share", " %")
+        self.batch = self._spin(1, 1024, "Requests in one run")
+        self.hosts = self._names("Other names of this computer", "models.lab.example")
+        self.origins = self._names("Web pages that may ask", "https://lab.example")
+        self._lay_out()
+        self.show_settings(settings)
+        self._connect()
+
+    def _lay_out(self) -> None:
+        held = QWidget()
+        held.setObjectName("clear")
+        rows = QVBoxLayout(held)
+        rows.setContentsMargins(16, 8, 16, 8)
+        rows.setSpacing(0)
+        rows.addWidget(self.banner)
+        for number, (title, words, control) in enumerate((
+            ("Stay awake while serving", "The computer does not fall asleep while the door is open.", self.awake),
+            ("Largest request", "What is larger is refused before it is read.", self.body),
+            ("Requests at once", "Beyond, callers are told to come back shortly.", self.inside),
+            ("Connections of one address", "So that one caller cannot take them all.", self.connections),
+            ("Patience when switching off", "So long are open requests still answered.", self.drain),
+            ("Other names of this computer", "Beside its own, with commas between.", self.hosts),
+            ("Web pages that may ask", "Exact addresses of other sites; none by default.", self.origins),
+            ("Places in line", "For each model. Holds from the next start.", self.places),
+            ("The network's share", "Of those places; the rest stays yours. Holds from the next start.", self.share),
+            ("Requests in one run", "At most so many are asked of a model together. From the next start.", self.batch),
+        )):  # fmt: skip
+            if number:
+                rows.addWidget(line())
+            rows.addLayout(self._row(title, words, control))
+        rows.addStretch(1)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        area.setWidget(held)
+        area.viewport().setObjectName("clear")
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+
+    @staticmethod
+    def _row(title: str, words: str, control: QWidget) -> QHBoxLayout:
+        texts = QVBoxLayout()
+        texts.setSpacing(1)
+        texts.addWidget(label(title, "strong"))
+        texts.addWidget(label(words, "small"))
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 8, 0, 8)
+        row.setSpacing(16)
+        row.addLayout(texts, 1)
+        row.addWidget(control, 0, Qt.AlignmentFlag.AlignVCenter)
+        return row
+
+    @staticmethod
+    def _spin(low: int, high: int, name: str, suffix: str = "") -> QSpinBox:
+        box = spin_box(low, high, name, 110)
+        box.setSuffix(suffix)
+        return box
+
+    @staticmethod
+    def _names(name: str, example: str) -> QLineEdit:
+        field = QLineEdit()
+        field.setAccessibleName(name)
+        field.setPlaceholderText(example)
+        field.setFixedWidth(320)
+        return field
+
+    def show_settings(self, settings: Settings) -> None:
+        server, limits = settings.server, settings.limits
+        for box, value in (
+            (self.body, server.body_bytes // MB), (self.inside, server.requests_inside),
+            (self.connections, server.connections_per_address), (self.drain, round(server.drain_s)),
+            (self.places, limits.waiting_requests), (self.share, round(limits.lan_share * 100)),
+            (self.batch, limits.max_batch_size),
+        ):  # fmt: skip
+            box.blockSignals(True)
+            box.setValue(value)
+            box.blockSignals(False)
+        self.awake.set_value("yes" if server.keep_awake else "no")
+        self.hosts.setText(", ".join(server.allowed_hosts))
+        self.origins.setText(", ".join(server.cors_origins))
+        self._hosts, self._origins = server.allowed_hosts, server.cors_origins
+
+    def _connect(self) -> None:
+        self.awake.asked.connect(lambda value: self._ask("server", keep_awake=value == "yes"))
+        self.body.valueChanged.connect(lambda mb: self._ask("server", body_bytes=mb * MB))
+        self.inside.valueChanged.connect(lambda n: self._ask("server", requests_inside=n))
+        self.connections.valueChanged.connect(lambda n: self._ask("server", connections_per_address=n))
+        self.drain.valueChanged.connect(lambda s: self._ask("server", drain_s=float(s)))
+        self.places.valueChanged.connect(lambda n: self._ask("limits", waiting_requests=n))
+        self.share.valueChanged.connect(lambda percent: self._ask("limits", lan_share=percent / 100))
+        self.batch.valueChanged.connect(lambda n: self._ask("limits", max_batch_size=n))
+        self.hosts.editingFinished.connect(self._on_hosts)
+        self.origins.editingFinished.connect(self._on_origins)
+
+    def _on_hosts(self) -> None:
+        if (names := _listed(self.hosts.text())) != self._hosts:
+            self._ask("server", allowed_hosts=names)
+
+    def _on_origins(self) -> None:
+        if (names := _listed(self.origins.text())) != self._origins:
+            self._ask("server", cors_origins=names)
+
+    def _ask(self, section: str, **values: Any) -> None:
+        try:
+            self._change(section, **values)
+        except SettingsInvalid as error:
+            self.banner.say("error", "That was not taken; the setting stays as it was.", error.message)
+        else:
+            self.banner.hide()
+
+
+def _listed(text: str) -> list[str]:
+    return [name for part in text.split(",") if (name := part.strip())]

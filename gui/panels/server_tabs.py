@@ -1,0 +1,97 @@
+"""Below the door: who asks now, who may, how much is taken, and the log."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QStackedWidget, QTabBar, QVBoxLayout
+
+from engine.serving_types import ServerScope
+from engine.settings import Settings
+from gui.icons import icon
+from gui.model_shelf import ModelShelf
+from gui.panels.access_tab import AccessTab
+from gui.panels.limits_tab import Change, LimitsTab
+from gui.panels.log_tab import LogTab
+from gui.panels.requests_tab import RequestsTab
+from gui.server_bridge import ServerBridge
+from gui.widgets.basics import Button, Card, line
+
+REQUESTS, ACCESS, LIMITS, LOG = range(4)
+
+
+class ServerTabs(Card):
+    """``status(tone, text)``."""
+
+    status = Signal(str, str)
+
+    def __init__(self, server: ServerBridge, shelf: ModelShelf, settings: Settings, change: Change) -> None:
+        super().__init__()
+        self._server = server
+        self.requests = RequestsTab(server)
+        self.access = AccessTab(server, shelf)
+        self.limits = LimitsTab(settings, change)
+        self.log = LogTab(server)
+        self.bar = QTabBar()
+        self.bar.setDrawBase(False)
+        self.bar.setExpanding(False)
+        self.bar.setAccessibleName("Server details")
+        self.filter = QLineEdit()
+        self.filter.setPlaceholderText("Filter by key, model or state")
+        self.filter.setAccessibleName("Filter")
+        self.filter.setClearButtonEnabled(True)
+        self.filter.setFixedWidth(230)
+        self._search = self.filter.addAction(icon("search", "text3"), QLineEdit.ActionPosition.LeadingPosition)
+        self.pause_button = Button("Pause network", "pause", "flat", small=True)
+        self.pages = QStackedWidget()
+        for title, page in (
+            ("Requests", self.requests), ("Access", self.access), ("Limits", self.limits), ("Log", self.log),
+        ):  # fmt: skip
+            self.bar.addTab(title)
+            self.pages.addWidget(page)
+        head = QHBoxLayout()
+        head.setContentsMargins(8, 6, 12, 0)
+        head.setSpacing(8)
+        head.addWidget(self.bar, 0, Qt.AlignmentFlag.AlignBottom)
+        head.addStretch(1)
+        head.addWidget(self.filter)
+        head.addWidget(self.pause_button)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(1, 1, 1, 8)
+        box.setSpacing(0)
+        box.addLayout(head)
+        box.addWidget(line())
+        box.addWidget(self.pages, 1)
+        self.bar.currentChanged.connect(self._on_tab)
+        self.filter.textChanged.connect(self._on_filter)
+        self.pause_button.clicked.connect(lambda: server.pause(not server.state.paused))
+        self.requests.changed.connect(self._on_requests)
+        for tab in (self.requests, self.access, self.limits, self.log):
+            tab.status.connect(self.status)
+        server.changed.connect(self._on_server)
+        self._on_server()
+        self._on_tab(REQUESTS)
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.PaletteChange:
+            self._search.setIcon(icon("search", "text3"))
+
+    def _on_tab(self, index: int) -> None:
+        self.pages.setCurrentIndex(index)
+        self.filter.setVisible(index in (REQUESTS, LOG))
+
+    def _on_filter(self, words: str) -> None:
+        self.requests.set_filter(words)
+        self.log.set_filter(words)
+
+    def _on_requests(self) -> None:
+        live = self.requests.live
+        self.bar.setTabText(REQUESTS, f"Requests  {live} live" if live else "Requests")
+
+    def _on_server(self) -> None:
+        state = self._server.state
+        self.pause_button.setVisible(self._server.is_running and state.scope is ServerScope.NETWORK)
+        words = "Let the network ask again" if state.paused else "Pause network"
+        self.pause_button.setText(words)
+        self.pause_button.setAccessibleName(words)
+        self.pause_button.set_icon_name("play" if state.paused else "pause")
