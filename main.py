@@ -301,7 +301,7 @@ def window(models: tuple[str, ...]) -> None:
         settings = load_settings()
         engine = open_engine(stack, settings)
         server = open_server(stack, engine, settings)
-        code = app.run(engine, server, settings, paths, SettingsStore(), bundled_examples(), meeting_point)
+        code = app.run(engine, server, settings, paths, SettingsStore(), bundled_examples(), meeting_point, data_dir())
     raise SystemExit(code)
 
 

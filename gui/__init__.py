@@ -22,14 +22,16 @@ def build_window(
     settings: Settings,
     settings_store: SettingsStore | None = None,
     examples: Sequence[Path] = (),
+    state_dir: Path | None = None,
 ) -> MainWindow:
     """The main window over ``engine`` and ``server``; a QApplication must exist or is made.
 
     ``examples`` are folders with a ``deskside.toml`` offered on the first page; ``settings_store`` is where changed
-    settings are kept. Qt is imported here and not with the package, so that headless programs may import ``gui``.
+    settings are kept, ``state_dir`` where it remembers what was open. Qt is imported here and not with the package, so
+    that headless programs may import ``gui``.
     """
     from gui.app import create_application
     from gui.main_window import MainWindow
 
     _, theme_switch = create_application(settings)
-    return MainWindow(engine, server, settings, settings_store, examples, theme_switch)
+    return MainWindow(engine, server, settings, settings_store, examples, theme_switch, state_dir)

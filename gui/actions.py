@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import QMenu
 
+from gui.request_code import as_curl, as_python
+
 if TYPE_CHECKING:
     from gui.main_window import MainWindow
 
@@ -20,10 +22,15 @@ def fill_menu(window: MainWindow) -> QMenu:
     menu = QMenu(window)
     for name, key, slot in (
         ("Open files…", "Ctrl+O", page.open_files),
-        ("Open a model…", "Ctrl+L", page.open_model),
+        ("Models…", "Ctrl+L", window.picker.open_picker),
+        ("Open a model file…", "", page.open_model),
         ("Open a folder…", "", page.open_folder),
         ("Paste", "Ctrl+V", page.paste),
+        ("Run again", "F5", page.run_again),
+        ("Save the answer…", "Ctrl+S", page.save_answer),
         ("Copy the answer as JSON", "Ctrl+Shift+C", page.copy_answer),
+        ("Copy this request as curl", "", lambda: window.copy_request(as_curl, "curl")),
+        ("Copy this request as Python", "", lambda: window.copy_request(as_python, "Python")),
         ("Clear the list", "", page.clear),
         ("", "", None),
         ("Model card", "Ctrl+I", window.show_card),
@@ -35,6 +42,7 @@ def fill_menu(window: MainWindow) -> QMenu:
         ("Server", "Ctrl+2", lambda: window.show_page(SERVER)),
         ("Settings", "Ctrl+,", lambda: window.show_page(SETTINGS)),
         ("", "", None),
+        ("Commands…", "Ctrl+K", window.palette_.open_palette),
         ("Cancel or close", "Esc", window.cancel_newest),
         ("Close this model", "", window.eject_active),
         ("", "", None),

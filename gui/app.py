@@ -98,14 +98,16 @@ def run(
     settings_store: SettingsStore | None = None,
     examples: Sequence[Path] = (),
     later_starts: MeetingPoint | None = None,
+    state_dir: Path | None = None,
 ) -> int:
     """Open the window with ``models`` and run until it is closed; returns the exit status.
 
     The engine and the server stay the caller's: the window stops the server, the caller closes both. ``later_starts``
-    brings what a second start was given. SIGINT and SIGTERM close the window.
+    brings what a second start was given; ``state_dir`` is where the window remembers what was open. SIGINT and SIGTERM
+    close the window.
     """
     app, theme_switch = create_application(settings)
-    window = MainWindow(engine, server, settings, settings_store, examples, theme_switch)
+    window = MainWindow(engine, server, settings, settings_store, examples, theme_switch, state_dir)
     before = sys.excepthook
     sys.excepthook = ExceptionReporter(window)
     try:

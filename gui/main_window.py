@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from PySide6.QtGui import (
     QDragLeaveEvent,
     QDragMoveEvent,
     QDropEvent,
+    QGuiApplication,
 )
 from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
 
@@ -28,14 +29,18 @@ from gui.keep_awake import KeepAwake
 from gui.model_changes import ModelChanges
 from gui.model_loader import LoadOrder, ModelLoader
 from gui.model_shelf import ModelShelf
+from gui.panels.command_palette import CommandPalette
 from gui.panels.consent_dialog import ConsentDialog, ask_consent
 from gui.panels.frame import Header, Rail, StatusLine
 from gui.panels.model_card_page import ModelCardPage
+from gui.panels.model_picker import ModelPicker
 from gui.panels.predict_page import PredictPage
 from gui.panels.server_page import ServerPage
 from gui.panels.settings_page import SettingsPage
 from gui.ports import ServerPort
 from gui.predict_queue import PredictQueue
+from gui.recent_models import FILE as RECENT_FILE
+from gui.recent_models import RecentModels
 from gui.server_bridge import ServerBridge
 from gui.theme import ThemeSwitch
 from gui.widgets.drop_area import DropState
@@ -56,6 +61,7 @@ class MainWindow(QMainWindow):
         settings_store: SettingsStore | None = None,
         examples: Sequence[Path] = (),
         theme_switch: ThemeSwitch | None = None,
+        state_dir: Path | None = None,
     ) -> None:
         super().__init__()
         self.setWindowTitle("Deskside")
@@ -83,6 +89,9 @@ class MainWindow(QMainWindow):
         for page in (self.predict_page, self.server_page, self.settings_page, self.card_page):
             self.pages.addWidget(page)
         self.status_line = StatusLine()
+        recent = RecentModels(state_dir / RECENT_FILE if state_dir is not None else None)
+        self.picker = ModelPicker(self, self.bridge, self.shelf, recent)
+        self.palette_ = CommandPalette(self)
         self.focus_ring = FocusRing(self)
         self.consent_dialog: ConsentDialog | None = None
         self._closing = Closing(
@@ -159,7 +168,11 @@ class MainWindow(QMainWindow):
         self.header.card_asked.connect(self.show_card)
         self.header.reload_asked.connect(self.reload_model)
         self.header.rollback_asked.connect(self.changes.roll_back)
-        self.header.open_asked.connect(page.open_model)
+        self.header.open_asked.connect(self.picker.open_picker)
+        self.picker.activate_asked.connect(self._on_chip_chosen)
+        self.picker.open_asked.connect(self.load_model)
+        self.picker.file_asked.connect(page.open_model)
+        self.picker.status.connect(self.status_line.say)
         self.header.pill.clicked.connect(lambda: self.show_page(SERVER))
         self.header.menu_button.clicked.connect(
             lambda: self.menu.popup(self.header.menu_button.mapToGlobal(self.header.menu_button.rect().bottomLeft()))
@@ -201,6 +214,9 @@ class MainWindow(QMainWindow):
     def _on_loaded(self, token: int, entry: dict[str, Any]) -> None:
         card = self.shelf.by_token(token)
         self.shelf.load_finished(token, entry)
+        opened = self.shelf.card(str(entry["id"]))
+        if opened is not None:
+            self.picker.note_opened(opened)
         if card is not None and card.replaces:
             self.status_line.say("ok", f"Version {entry.get('version', '')} of {entry['id']} answers now.")
         else:
@@ -309,6 +325,21 @@ class MainWindow(QMainWindow):
         wanted = self.settings_page.settings.server.keep_awake
         self.keep_awake.hold(wanted and self.server.is_running and scope == "network")
         self._show_position()
+
+    def copy_request(self, code: Callable[..., str], name: str) -> None:
+        """The shown question as others can ask it, on the clipboard. The key stays a placeholder."""
+        item = self.predict_page.work.current
+        if item is None or not item.model:
+            self.status_line.say("", "Ask a model something first.")
+            return
+        state = self.server.state
+        url = next((url.url for url in state.urls), f"http://127.0.0.1:{state.port or 8765}")
+        file = str(item.source.path or item.source.name)
+        QGuiApplication.clipboard().setText(
+            code(url, item.model, file=file, content_type=item.source.content_type or "", keyed=state.key_required)
+        )
+        off = "" if self.server.is_running else " It works once the server is on."
+        self.status_line.say("ok", f"The request is on the clipboard, as {name}.{off}")
 
     def _cancel_request(self, request_id: str) -> None:
         def over(found: bool) -> None:

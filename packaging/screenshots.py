@@ -46,6 +46,7 @@ from gui import build_window  # noqa: E402
 from gui.actions import PREDICT, SERVER  # noqa: E402
 from gui.main_window import MainWindow  # noqa: E402
 from gui.model_loader import LoadOrder  # noqa: E402
+from gui.recent_models import RecentModel  # noqa: E402
 from gui.views.things import ThingsView  # noqa: E402
 from tests.fakes import FakeEngine, FakeServer, spec  # noqa: E402
 
@@ -433,6 +434,26 @@ def server(stage: Stage) -> None:
     window.show_page(PREDICT)
 
 
+def choosers(stage: Stage) -> None:
+    """The model picker with models of other days, and the commands."""
+    window = stage.window
+    now = time.time()
+    for days, name, task, kind in (
+        (9, "storeroom-yolo.pt", "object-detection", "torchscript"),
+        (3, "flowering-dates", "tabular-regression", "saved_model"),
+        (1, "garden-flowers.keras", "image-classification", "keras"),
+    ):
+        window.picker._recent.put_back(RecentModel(f"/home/ana/models/{name}", name, task, kind, now - days * 86_400))
+    window.show_page(PREDICT)
+    window.picker.open_with(window.picker._choices())
+    stage.shoot("picker")
+    window.picker.close_chooser()
+    window.palette_.open_palette()
+    window.palette_.field.setText("co")
+    stage.shoot("commands")
+    window.palette_.close_chooser()
+
+
 def _busy_stats(step: int) -> dict[str, Any]:
     """What the engine says after ``step`` half seconds of some traffic."""
     lan = int(11.7 * step + 3 * math.sin(step / 5))
@@ -470,7 +491,7 @@ def _shrink(path: Path) -> None:
     rgb.save(path, optimize=True)
 
 
-SCENES = (empty, ready, result, card, consent, progress, failure, table, views, server)
+SCENES = (empty, ready, result, card, consent, progress, failure, table, views, server, choosers)
 
 
 def shoot_all(

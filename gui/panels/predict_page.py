@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QMimeData, Signal
 from PySide6.QtGui import QGuiApplication, QImage, QImageWriter
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
+from engine.settings import write_atomically
 from gui.engine_bridge import EngineBridge
 from gui.error_text import FileProblem, error_text
 from gui.intake import INPUT_SUFFIXES, MODEL_SUFFIXES, InputFile, Intake, summary, take_in
@@ -79,11 +80,12 @@ class PredictPage(QWidget):
         self.open_button = Button("Open files…", "image-plus")
         self.paste_button = Button("Paste", "clipboard", "flat")
         self.copy_button = Button("Copy JSON", "code", "flat")
+        self.save_button = Button("Save…", "save", "flat", name="Save the answer")
         self.clear_button = Button("Clear", "x", "flat", name="Clear the list")
         for button in (self.open_button, self.paste_button):
             row.addWidget(button)
         row.addStretch(1)
-        for button in (self.copy_button, self.clear_button):
+        for button in (self.copy_button, self.save_button, self.clear_button):
             row.addWidget(button)
         return bar
 
@@ -91,6 +93,7 @@ class PredictPage(QWidget):
         self.open_button.clicked.connect(self.open_files)
         self.paste_button.clicked.connect(self.paste)
         self.copy_button.clicked.connect(self.copy_answer)
+        self.save_button.clicked.connect(self.save_answer)
         self.clear_button.clicked.connect(self.clear)
         self.start.load_asked.connect(self.model_asked)
         self.start.drop_area.open_asked.connect(self.open_model)
@@ -137,9 +140,12 @@ class PredictPage(QWidget):
             self.stack.setCurrentWidget(page)
         self.toolbar.setVisible(page in (self.work, self.ready))
         self.copy_button.setVisible(page is self.work)
+        self.save_button.setVisible(page is self.work)
         self.clear_button.setVisible(page is self.work)
         current = self.work.current
-        self.copy_button.setEnabled(current is not None and current.prediction is not None)
+        answered = current is not None and current.prediction is not None
+        self.copy_button.setEnabled(answered)
+        self.save_button.setEnabled(answered)
 
     def show_error(self, error: BaseException) -> None:
         """A load failed: the sentence takes the page until the person goes on."""
@@ -168,6 +174,7 @@ class PredictPage(QWidget):
     def _on_answered(self, prediction: object) -> None:
         self.answered.emit(prediction)
         self.copy_button.setEnabled(True)
+        self.save_button.setEnabled(True)
 
     # -- ways in ---------------------------------------------------------------------------------------------------
     def open_files(self) -> None:
@@ -286,6 +293,46 @@ class PredictPage(QWidget):
         self._pasted += 1
         name = f"Pasted picture {self._pasted}"
         self.add_inputs([InputFile(name, "image", data=data, content_type=content_type)], [])
+
+    def run_again(self) -> None:
+        """Ask about the shown item once more."""
+        if not self.work.run_again():
+            self.status.emit("", "Drop something first: there is nothing to ask again.")
+
+    def save_answer(self) -> None:
+        """Keep the shown answer as a file: the picture with what was found drawn over it, or JSON."""
+        item, picture = self.work.current, self.work.answer_picture()
+        if item is None or item.prediction is None:
+            self.status.emit("", "There is no answer to save yet.")
+            return
+        kinds = [("png", "Picture with the answer (*.png)")] if picture is not None else []
+        kinds.append(("json", "Answer (*.json)"))
+        dialog = QFileDialog(self, "Save the answer")
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.setNameFilters([words for _, words in kinds])
+        dialog.setDefaultSuffix(kinds[0][0])
+        dialog.filterSelected.connect(lambda words: dialog.setDefaultSuffix("png" if "png" in words else "json"))
+        dialog.selectFile(f"{Path(item.source.name).stem}-answer")
+        dialog.fileSelected.connect(lambda name: self.write_answer(Path(name), picture))
+        dialog.finished.connect(dialog.deleteLater)
+        dialog.open()
+
+    def write_answer(self, path: Path, picture: QImage | None) -> None:
+        """Write what the ending of ``path`` asks for, on a task thread."""
+
+        def write(make: Callable[[], bytes]) -> None:
+            self._bridge.run(
+                self, lambda: write_atomically(path, make()),
+                lambda _: self.status.emit("ok", f"The answer is kept in {path.name}."), self._on_not_written,
+            )  # fmt: skip
+
+        if picture is not None and path.suffix.lower() != ".json":
+            write(lambda: _png(picture))
+        else:
+            self.work.answer_json(lambda text: write(lambda: text.encode() + b"\n"))
+
+    def _on_not_written(self, error: BaseException) -> None:
+        self.banner.say("error", "The answer could not be written.", error_text(error).sentence)
 
     def copy_answer(self) -> None:
         """The shown answer to the clipboard, as the network gives it."""

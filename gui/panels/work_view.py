@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 from PySide6.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, Qt, QTimer, Signal
-from PySide6.QtGui import QGuiApplication, QResizeEvent
+from PySide6.QtGui import QGuiApplication, QImage, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QBoxLayout,
@@ -269,24 +270,42 @@ class WorkView(QWidget):
 
     def copy_json(self) -> bool:
         """The shown answer as the HTTP interface gives it, on the clipboard in a moment; False where there is none."""
+        return self.answer_json(lambda text: QGuiApplication.clipboard().setText(text))
+
+    def answer_json(self, done: Callable[[str], None]) -> bool:
+        """``done(text)`` with the shown answer as the HTTP interface gives it; False where there is none."""
         item = self.current
         if item is None or item.prediction is None:
             return False
+
+        def tell(prediction: Prediction) -> None:
+            done(json.dumps(prediction.to_json(), indent=2, ensure_ascii=False))
+
         prediction, view = item.prediction, self.dock.view
         asked_otherwise = view is not None and bool(view.params) and prediction.results is None
         self._bridge.drop(self._copy_ticket)
         if asked_otherwise:
             # The window asks for what it draws best; a script gets what the network gives.
             self._copy_ticket = self._bridge.ask(
-                self, lambda engine: engine.refine(prediction.id, {}), self._copy, self.failed.emit
+                self, lambda engine: engine.refine(prediction.id, {}), tell, self.failed.emit
             )
         else:
-            self._copy(prediction)
+            tell(prediction)
         return True
 
-    @staticmethod
-    def _copy(prediction: Prediction) -> None:
-        QGuiApplication.clipboard().setText(json.dumps(prediction.to_json(), indent=2, ensure_ascii=False))
+    def answer_picture(self) -> QImage | None:
+        """The shown picture with its answer drawn over it; None where the answer is no picture's."""
+        item = self.current
+        if item is None or item.prediction is None or self._pictured != item.number:
+            return None
+        return self.image_view.picture_with_answer()
+
+    def run_again(self) -> bool:
+        """Ask the model that is active now about the shown item; False where there is none, or it is under way."""
+        if self.current is None or self.current.state not in (ItemState.DONE, ItemState.FAILED):
+            return False
+        self._queue.run_again(self.current)
+        return True
 
     def set_doubtful_below(self, value: float) -> None:
         self._doubtful_below = self.dock.bars.doubtful_below = self._answer_delegate.doubtful_below = value

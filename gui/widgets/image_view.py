@@ -107,6 +107,21 @@ class ImageView(QWidget):
         )
         self.update()
 
+    def picture_with_answer(self) -> QImage | None:
+        """What is to be kept: the picture in its own pixels with what is drawn over it; where it is compared with a
+        second one, that one. None without a picture."""
+        if self._pixmap is None:
+            return None
+        if self.second is not None:
+            return self.second.pixmap.toImage()
+        image = self._pixmap.toImage().convertToFormat(QImage.Format.Format_RGB32)
+        if self.overlay is not None:
+            painter = QPainter(image)
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            self.overlay.paint(painter, Frame(QRectF(image.rect()), image.width() / self._source_width))
+            painter.end()
+        return image
+
     def frame_of(self) -> Frame:
         """Where the picture lies now."""
         target = self._target()

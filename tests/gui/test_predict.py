@@ -20,7 +20,7 @@ from gui.predict_queue import ItemState
 from gui.views.tensors import TensorsView
 from gui.widgets.drop_area import DropState
 from tests.fakes import TIMING, FakeEngine, spec
-from tests.gui.conftest import WAIT_MS, drag, drop, mime_of
+from tests.gui.conftest import WAIT_MS, WindowFactory, drag, drop, mime_of
 
 PNG = b"\x89PNG\r\n\x1a\n not decoded by the window"
 
@@ -354,3 +354,68 @@ def test_a_preview_that_lies_about_its_size_is_not_shown(qtbot: QtBot) -> None:
 
     with pytest.raises(ValueError, match="do not fill"):
         image_of(ImagePreview(100, 100, b"short", (100, 100)))
+
+
+def test_f5_asks_again(qtbot: QtBot, ready_window: MainWindow, engine: FakeEngine, tmp_path: Path) -> None:
+    qtbot.keyClick(ready_window, Qt.Key.Key_F5)
+    assert ready_window.status_line.message.startswith("Drop something first")
+    drop(ready_window, picture(tmp_path, "a.png"))
+    wait_for_all(qtbot, ready_window, 1)
+    qtbot.keyClick(ready_window, Qt.Key.Key_F5)
+    qtbot.waitUntil(lambda: len(engine.requests) == 2, timeout=WAIT_MS)
+    wait_for_all(qtbot, ready_window, 1)
+    assert engine.requests[0].data == engine.requests[1].data
+
+
+def test_a_picture_is_saved_with_what_was_found_in_it(
+    qtbot: QtBot, engine: FakeEngine, make_window: WindowFactory, tmp_path: Path
+) -> None:
+    """In the picture's own size, with boxes where they belong; and as JSON where that is asked for."""
+    engine.add(spec("shapes", "object-detection"))
+    box = {"label": "ring", "score": 0.9, "box": {"xmin": 100, "ymin": 100, "xmax": 500, "ymax": 400}}
+    engine.answer = lambda request: Prediction("p", request.model, "object-detection", TIMING, predictions=[box])
+    window = make_window()
+    qtbot.waitUntil(lambda: window.shelf.active is not None, timeout=WAIT_MS)
+    drop(window, picture(tmp_path, "a.png"))
+    page = window.predict_page
+    qtbot.waitUntil(lambda: page.work.image_view.overlay is not None, timeout=WAIT_MS)
+    kept = page.work.answer_picture()
+    assert kept is not None
+    page.write_answer(tmp_path / "kept.png", kept)
+    qtbot.waitUntil(lambda: window.status_line.message == "The answer is kept in kept.png.", timeout=WAIT_MS)
+    saved = QImage(str(tmp_path / "kept.png"))
+    assert (saved.width(), saved.height()) == (64, 48)
+    page.work.image_view.show_overlay(None)
+    bare = page.work.image_view.picture_with_answer()
+    assert bare is not None
+    changed = [(x, y) for x in range(64) for y in range(48) if saved.pixel(x, y) != bare.pixel(x, y)]
+    assert changed
+    assert (min(x for x, _ in changed) - 10) in range(-4, 3), "the box begins at a sixth of the picture"
+    page.write_answer(tmp_path / "kept.json", kept)
+    qtbot.waitUntil((tmp_path / "kept.json").exists, timeout=WAIT_MS)
+    assert json.loads((tmp_path / "kept.json").read_text())["predictions"][0]["label"] == "ring"
+    page.write_answer(tmp_path / "no such folder" / "deep" / "kept.png", kept)
+    qtbot.waitUntil((tmp_path / "no such folder" / "deep" / "kept.png").exists, timeout=WAIT_MS)
+    (tmp_path / "file").write_bytes(b"")
+    page.write_answer(tmp_path / "file" / "kept.png", kept)
+    qtbot.waitUntil(page.banner.isVisible, timeout=WAIT_MS)
+    assert page.banner.sentence == "The answer could not be written."
+
+
+def test_a_request_is_copied_as_others_can_ask_it(
+    qtbot: QtBot, ready_window: MainWindow, engine: FakeEngine, tmp_path: Path
+) -> None:
+    from gui.request_code import as_curl, as_python
+
+    ready_window.copy_request(as_curl, "curl")
+    assert ready_window.status_line.message == "Ask a model something first."
+    path = picture(tmp_path, "a.png")
+    drop(ready_window, path)
+    wait_for_all(qtbot, ready_window, 1)
+    ready_window.copy_request(as_curl, "curl")
+    line = QGuiApplication.clipboard().text()
+    assert line.endswith("http://127.0.0.1:8765/predict/digits-keras")
+    assert str(path) in line
+    assert "once the server is on" in ready_window.status_line.message
+    ready_window.copy_request(as_python, "Python")
+    compile(QGuiApplication.clipboard().text(), "copied", "exec")
