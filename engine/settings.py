@@ -97,6 +97,10 @@ class WindowSettings(BaseModel):
     theme: str = Field("system", pattern="^(system|light|dark)$")
     doubtful_below: float = Field(0.7, ge=0.0, le=1.0)
     """Answers whose best score is below this are marked as a close call."""
+    close_to_tray: bool = False
+    """Closing the window leaves it beside the clock, where the desktop has a place for that."""
+    restore: bool = False
+    """A start without models opens those of the last run again, and puts the server's switch where it stood."""
 
 
 class Settings(BaseModel):

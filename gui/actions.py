@@ -46,7 +46,7 @@ def fill_menu(window: MainWindow) -> QMenu:
         ("Cancel or close", "Esc", window.cancel_newest),
         ("Close this model", "", window.eject_active),
         ("", "", None),
-        ("Quit", "Ctrl+Q", window.close),
+        ("Quit", "Ctrl+Q", window.life.leave),
     ):
         if slot is None:
             menu.addSeparator()

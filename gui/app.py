@@ -18,6 +18,7 @@ from gui.interrupts import closing_on_signals
 from gui.main_window import MainWindow
 from gui.panels.error_panel import Details
 from gui.ports import ServerPort
+from gui.session import LastRun, SessionFiles
 from gui.single_instance import MeetingPoint
 from gui.theme import ThemeSwitch
 from gui.widgets.basics import Button, label
@@ -107,26 +108,46 @@ def run(
     close the window.
     """
     app, theme_switch = create_application(settings)
-    window = MainWindow(engine, server, settings, settings_store, examples, theme_switch, state_dir)
+    session = SessionFiles(state_dir) if state_dir is not None else None
+    last = _begin(session)
+    window = MainWindow(engine, server, settings, settings_store, examples, theme_switch, state_dir, session)
+    window.closed.connect(app.quit, Qt.ConnectionType.QueuedConnection)  # also where it was hidden
     before = sys.excepthook
     sys.excepthook = ExceptionReporter(window)
     try:
         window.show()
+        if last is not None:
+            window.life.tell_crash(last)
         if models:
             window.open_paths(list(models))
+        elif session is not None and settings.window.restore:
+            window.life.restore(session.load())
         if later_starts is not None:
             later_starts.models_handed_over.connect(lambda paths: _take_in(window, paths))
-        with closing_on_signals(window.close):
-            return app.exec()
+        with closing_on_signals(window.quit):
+            code = app.exec()
     finally:
         sys.excepthook = before
+    if session is not None:
+        session.end()
+    return code
+
+
+def _begin(session: SessionFiles | None) -> LastRun | None:
+    """A run whose mark cannot be written is not watched; the log says so."""
+    if session is None:
+        return None
+    try:
+        last = session.begin()
+        session.collect_faults()
+        return last
+    except OSError as error:
+        log.warning("whether this run ends properly cannot be kept: %s", error)
+        return None
 
 
 def _take_in(window: MainWindow, paths: list[Path]) -> None:
     """A second start: its models open here, and this window comes to the front."""
     if paths:
         window.open_paths(paths)
-    window.setWindowState(window.windowState() & ~Qt.WindowState.WindowMinimized)
-    window.show()
-    window.raise_()
-    window.activateWindow()
+    window.life.come_forward()

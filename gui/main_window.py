@@ -15,7 +15,7 @@ from PySide6.QtGui import (
     QDropEvent,
     QGuiApplication,
 )
-from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QStackedWidget, QSystemTrayIcon, QVBoxLayout, QWidget
 
 from engine import EnginePort
 from engine.errors import ConsentRequired
@@ -26,6 +26,7 @@ from gui.closing import CLOSE_WITHIN_MS, Closing
 from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
 from gui.keep_awake import KeepAwake
+from gui.life import Life
 from gui.model_changes import ModelChanges
 from gui.model_loader import LoadOrder, ModelLoader
 from gui.model_shelf import ModelShelf
@@ -42,7 +43,10 @@ from gui.predict_queue import PredictQueue
 from gui.recent_models import FILE as RECENT_FILE
 from gui.recent_models import RecentModels
 from gui.server_bridge import ServerBridge
+from gui.session import SessionFiles
 from gui.theme import ThemeSwitch
+from gui.tray import Tray
+from gui.widgets.banner import Banner
 from gui.widgets.drop_area import DropState
 from gui.widgets.focus_ring import FocusRing
 from gui.words import served_words
@@ -62,6 +66,7 @@ class MainWindow(QMainWindow):
         examples: Sequence[Path] = (),
         theme_switch: ThemeSwitch | None = None,
         state_dir: Path | None = None,
+        session: SessionFiles | None = None,
     ) -> None:
         super().__init__()
         self.setWindowTitle("Deskside")
@@ -80,7 +85,8 @@ class MainWindow(QMainWindow):
         self.header = Header(self.shelf)
         self.rail = Rail()
         self.predict_page = PredictPage(self.bridge, self.shelf, self.queue, examples, settings.window.doubtful_below)
-        self.settings_page = SettingsPage(self.bridge, settings, settings_store)
+        has_tray = QSystemTrayIcon.isSystemTrayAvailable()
+        self.settings_page = SettingsPage(self.bridge, settings, settings_store, has_tray=has_tray)
         self.server_page = ServerPage(self.server, self.shelf, settings, self.settings_page.change)
         self.requests = self.server_page.tabs.requests
         self.keep_awake = KeepAwake(self)
@@ -89,6 +95,7 @@ class MainWindow(QMainWindow):
         for page in (self.predict_page, self.server_page, self.settings_page, self.card_page):
             self.pages.addWidget(page)
         self.status_line = StatusLine()
+        self.notice = Banner()
         recent = RecentModels(state_dir / RECENT_FILE if state_dir is not None else None)
         self.picker = ModelPicker(self, self.bridge, self.shelf, recent)
         self.palette_ = CommandPalette(self)
@@ -105,8 +112,11 @@ class MainWindow(QMainWindow):
             self,
         )
         self._lay_out()
+        self.life = Life(self, session)
         self.menu = fill_menu(self)
         self._connect()
+        if has_tray:
+            self.life.set_tray(Tray(self.server, self))
         self.show_page(PREDICT)
         self.bridge.run(self, engine.stats, lambda stats: self.shelf.entries(stats["models"]), self._on_internal)
 
@@ -116,6 +126,10 @@ class MainWindow(QMainWindow):
         body.addWidget(self.rail)
         right = QVBoxLayout()
         right.setSpacing(0)
+        above = QHBoxLayout()
+        above.setContentsMargins(20, 14, 20, 0)
+        above.addWidget(self.notice)
+        right.addLayout(above)
         right.addWidget(self.pages, 1)
         right.addWidget(self.status_line)
         body.addLayout(right, 1)
@@ -181,14 +195,21 @@ class MainWindow(QMainWindow):
         self._closing.over.connect(self._on_torn_down)
         self._on_server_changed()
 
+    @property
+    def is_closing(self) -> bool:
+        return self._closing.under_way
+
     # -- models ----------------------------------------------------------------------------------------------------
-    def load_model(self, path: Path, trust: bool = False) -> None:
-        """Open the model at ``path``; the chip, the page and the status line follow it."""
+    def load_model(self, path: Path, trust: bool = False) -> int:
+        """Open the model at ``path``; the chip, the page and the status line follow it. The load's token, 0 where the
+        window is closing."""
         if self._closing.under_way:
-            return
+            return 0
         self.predict_page.leave_error()
-        self.shelf.load_asked(self.loader.load(LoadOrder(path, trust)), path)
+        token = self.loader.load(LoadOrder(path, trust))
+        self.shelf.load_asked(token, path)
         self.status_line.say("accent", f"Loading {path.name}.")
+        return token
 
     def reload_model(self, key: str, device: str = "", precision: str = "", trust: bool = False) -> None:
         """Load the next version of an open model from its files, beside the one that answers until then."""
@@ -213,6 +234,7 @@ class MainWindow(QMainWindow):
 
     def _on_loaded(self, token: int, entry: dict[str, Any]) -> None:
         card = self.shelf.by_token(token)
+        self.life.restored(token)
         self.shelf.load_finished(token, entry)
         opened = self.shelf.card(str(entry["id"]))
         if opened is not None:
@@ -224,6 +246,8 @@ class MainWindow(QMainWindow):
 
     def _on_load_failed(self, token: int, order: LoadOrder, error: BaseException) -> None:
         self.shelf.load_ended(token)
+        if self.life.not_restored(token, order.path, error):
+            return
         if isinstance(error, ConsentRequired):
             self._ask_consent(order, error)
             return
@@ -356,6 +380,7 @@ class MainWindow(QMainWindow):
         if settings.server != self._served_with:
             self._served_with = settings.server
             self.server.apply(settings.server)
+        self.life.keep_session()
         self.server_page.show_settings(settings)
 
     def show_page(self, index: int) -> None:
@@ -402,11 +427,8 @@ class MainWindow(QMainWindow):
             self.predict_page.take_paths(paths)
 
     # -- the end ---------------------------------------------------------------------------------------------------
-    def closeEvent(self, event: QCloseEvent) -> None:
-        if self.is_closed:
-            event.accept()
-            return
-        event.ignore()
+    def quit(self) -> None:
+        """Close, without a question; ``closed`` once everything has ended."""
         if self._closing.under_way:
             return
         self.setEnabled(False)
@@ -415,9 +437,18 @@ class MainWindow(QMainWindow):
         self.queue.set_model("")
         self._closing.begin()
 
+    def closeEvent(self, event: QCloseEvent) -> None:
+        if self.is_closed:
+            event.accept()
+            return
+        event.ignore()
+        if not self._closing.under_way:
+            self.life.closed_by_person()
+
     def _on_torn_down(self, all_ended: bool) -> None:
         self.server.close()
         self.keep_awake.hold(False)
+        self.life.close()
         if not all_ended:
             self.loader.abandon()
         self.is_closed = True

@@ -43,10 +43,11 @@ from engine.serving_types import (  # noqa: E402
 )
 from engine.settings import Settings, replace_setting  # noqa: E402
 from gui import build_window  # noqa: E402
-from gui.actions import PREDICT, SERVER  # noqa: E402
+from gui.actions import PREDICT, SERVER, SETTINGS  # noqa: E402
 from gui.main_window import MainWindow  # noqa: E402
 from gui.model_loader import LoadOrder  # noqa: E402
 from gui.recent_models import RecentModel  # noqa: E402
+from gui.session import LastRun  # noqa: E402
 from gui.views.things import ThingsView  # noqa: E402
 from tests.fakes import FakeEngine, FakeServer, spec  # noqa: E402
 
@@ -454,6 +455,17 @@ def choosers(stage: Stage) -> None:
     window.palette_.close_chooser()
 
 
+def life(stage: Stage) -> None:
+    """The settings, and what the start after a run that ended badly says."""
+    window = stage.window
+    window.show_page(SETTINGS)
+    stage.shoot("settings")
+    window.show_page(PREDICT)
+    window.life.tell_crash(LastRun(time.time() - 7_200, ""))
+    stage.shoot("notice")
+    window.notice.dismiss()
+
+
 def _busy_stats(step: int) -> dict[str, Any]:
     """What the engine says after ``step`` half seconds of some traffic."""
     lan = int(11.7 * step + 3 * math.sin(step / 5))
@@ -491,7 +503,7 @@ def _shrink(path: Path) -> None:
     rgb.save(path, optimize=True)
 
 
-SCENES = (empty, ready, result, card, consent, progress, failure, table, views, server, choosers)
+SCENES = (empty, ready, result, card, consent, progress, failure, table, views, server, choosers, life)
 
 
 def shoot_all(

@@ -35,7 +35,8 @@ class AddressRow(QWidget):
         self.copy_button = Button("", "copy", "flat", small=True, name=f"Copy {url.url}")
         self.copy_button.clicked.connect(self._copy)
         self.code_button = Button("", "qr-code", "flat", small=True, name=f"Show {url.url} as a QR code")
-        self.code_button.setVisible(not url.is_loopback)
+        if url.is_loopback:
+            self.code_button.hide()  # never shown here: without a parent yet, it would be a window of its own
         self.code_button.clicked.connect(lambda: self.code_asked.emit(self.url))
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)

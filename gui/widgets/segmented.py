@@ -120,19 +120,21 @@ class Segmented(QAbstractButton):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setPen(QPen(theme.color("ctl"), 1))
+        painter.setPen(QPen(theme.color("ctl" if self.isEnabled() else "hair"), 1))
         painter.setBrush(theme.color("sunken"))
         painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), 7, 7)
         for i, ((value, text, hue), rect) in enumerate(zip(self._choices, self._rects(), strict=True)):
             chosen = value == self._value and not self._busy
             painter.setPen(Qt.PenStyle.NoPen)
-            if chosen:
+            if chosen and self.isEnabled():
                 painter.setBrush(theme.color(hue or ("surface" if theme.tokens().name == "light" else "track")))
                 painter.drawRoundedRect(rect, 5, 5)
             elif i == self._hover and not self._busy:
                 painter.setBrush(theme.color("hover"))
                 painter.drawRoundedRect(rect, 5, 5)
             role = (f"on_{hue}" if hue else "text") if chosen else "text2"
+            if not self.isEnabled():
+                role = "text3"
             painter.setPen(theme.color(role))
             painter.setFont(theme.font("body", semibold=chosen, medium=True))
             if value == self._busy:

@@ -36,6 +36,7 @@ def switch_to(qtbot: QtBot, window: MainWindow, value: str) -> None:
     page = window.server_page
     page.switch.click_choice(value)
     qtbot.waitUntil(lambda: page.switch.value == value and not page.switch.busy, timeout=WAIT_MS)
+    assert window.isActiveWindow(), "something came up as a window of its own and took the keyboard"
 
 
 def record(number: int, at: float, state: RequestState = RequestState.ANSWERED, lane: str = "lan") -> RequestRecord:
