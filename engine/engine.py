@@ -44,6 +44,7 @@ from engine.inspector_client import InspectorClient, Reply
 from engine.jobs import Job, make_job
 from engine.journal import Journal
 from engine.load_run import PRECISIONS, LoadContext
+from engine.memory import MemoryWatch, Policy
 from engine.model_host import HostContext
 from engine.model_spec import ModelSpec
 from engine.prediction import (
@@ -139,8 +140,16 @@ class Engine:
             check_golden=self._golden.check,
             on_removed=self._forget,
         )
+        self._memory = MemoryWatch(
+            lambda: list(self._models.values()),
+            time.monotonic,
+            self._events.mark_changed,
+            lambda sentence: self._events.post(Notice("memory", sentence)),
+            _memory_policy(settings.limits.memory_budget_mb * 1_000_000, settings.limits.unload_idle_s),
+        )
         self._events.start()
         self._clock.start()
+        self._memory.start()
         if notice:
             self._events.post(Notice("settings", notice))
 
@@ -228,6 +237,14 @@ class Engine:
 
         return _mapped(call, described)
 
+    def pin(self, model_id: str, pinned: bool) -> None:
+        """Raises ModelNotFound."""
+        self._named(model_id).pinned = pinned
+        self._events.mark_changed()
+
+    def limit_memory(self, budget_bytes: int | None, idle_s: float | None) -> None:
+        self._memory.set_policy(_memory_policy(budget_bytes or 0, idle_s or 0.0))
+
     # -- answers ---------------------------------------------------------------------------------------------------
     def predict(self, request: PredictRequest) -> Future[Prediction]:
         try:
@@ -298,9 +315,12 @@ class Engine:
         self._events.after_all(callback)
 
     def stats(self) -> dict[str, Any]:
-        models = [model.entry() for model in list(self._models.values())]
+        measured, policy = self._memory.measured, self._memory.policy
+        sizes = dict(measured.by_model)
+        models = [model.entry() | {"memory": sizes.get(model.id)} for model in list(self._models.values())]
         return {
             "models": models,
+            "memory": measured.to_json(policy),
             "waiting": sum(m["waiting"] for m in models),
             "running": sum(m["running"] for m in models),
         }
@@ -325,6 +345,7 @@ class Engine:
         for thread in closers:
             thread.join(15.0)
         self._errands.close()
+        self._memory.stop()
         self._clock.stop()
         self._journal.close()
         self._events.stop()
@@ -546,6 +567,11 @@ class _ClockThread:
 
 def _no_model() -> NoReturn:
     raise PredictionExpired("This answer is no longer kept. Ask again.")
+
+
+def _memory_policy(budget_bytes: int, idle_s: float) -> Policy:
+    """0 in the settings is no limit."""
+    return Policy(budget_bytes or None, idle_s or None)
 
 
 def _checked_precision(precision: str | None) -> str | None:

@@ -180,6 +180,9 @@ class ModelHost:
         self._unloads: list[Future[None]] = []
         self._removed = False
         self._retiring = False
+        self._resting = False
+        self.used_at = context.clock()
+        """Clock time of the last question, or of the end of the last load."""
         self._counts = Counts()
         self._told_inferences = 0
         """What the process that runs now last said that it had counted."""
@@ -203,6 +206,11 @@ class ModelHost:
     def has_worker(self) -> bool:
         """Whether a process computes for it, or is about to."""
         return self._client is not None or self._run is not None
+
+    @property
+    def worker_pid(self) -> int | None:
+        client = self._client
+        return client.pid if client is not None else None
 
     @property
     def was_ready(self) -> bool:
@@ -243,6 +251,7 @@ class ModelHost:
         with self._exclusive():
             if self._retiring:
                 return False
+            self.used_at = self._context.clock()
             refusal = self._refusal(job)
             if refusal is None:
                 now = self._context.clock()
@@ -307,6 +316,20 @@ class ModelHost:
                     self._context.wake(self._stop_at)
                     self._stop_if_idle()
         return done
+
+    def rest(self) -> bool:
+        """End the worker of a model that nobody asks; the next question loads it again. False, and nothing done, where
+        it is not ready or not idle. Under the same lock as :meth:`predict`: no question is lost in between."""
+        with self._exclusive():
+            client = self._client
+            busy = self._batches or len(self._queue) or self._refinements or self._tickets
+            if client is None or self._state is not ModelState.READY or busy or self._retiring:
+                return False
+            self._client = None
+            self._resting = self._offered = True
+            self._set_state(ModelState.UNLOADED)
+            self._after(lambda: client.kill("The model rests until it is asked again."))
+            return True
 
     def retire(self) -> None:
         """Take no more requests; end the worker once those taken are answered."""
@@ -408,6 +431,8 @@ class ModelHost:
             if self._as_loaded is None:
                 self._as_loaded = loaded.spec
             self._client = loaded.client
+            self._resting = False
+            self.used_at = self._context.clock()
             self._max_batch = min(self._max_batch, loaded.max_batch_size)
             self._was_ready = True
             self._error = None
@@ -725,7 +750,7 @@ class ModelHost:
 
     def _is_known(self) -> bool:
         """Whether an earlier worker of this very version told what is to be loaded."""
-        return self._loaded is not None and not self._was_ready
+        return self._loaded is not None and (self._resting or not self._was_ready)
 
     def _stop_if_idle(self) -> None:
         if not self._batches and self._client is not None:

@@ -63,6 +63,14 @@ class EnginePort(Protocol):
         """Let the version before this one answer again: at once where its worker is kept (``keep_previous_s``), else
         after loading it. The future is the model's entry; raises LoadFailed, ModelChanged through it."""
 
+    def pin(self, model_id: str, pinned: bool) -> None:
+        """Never, or again, close this model to save memory. Raises ModelNotFound."""
+
+    def limit_memory(self, budget_bytes: int | None, idle_s: float | None) -> None:
+        """What models may have together, and after how long without a question one is closed; None: no such limit. A
+        model that is closed so is offered, and its next question loads it again; one that is being asked, loaded or
+        swapped, or is pinned, never is."""
+
     def predict(self, request: PredictRequest) -> Future[Prediction]:
         """Queue one request. Cancelling the future drops the request if it still waits. Errors come through it."""
 
@@ -124,7 +132,11 @@ class EnginePort(Protocol):
     def stats(self) -> dict[str, Any]:
         """``{"models": [{id, task, format, runtime, device, state, loads, requests: {window, network}, worker_pid,
         inferences, waiting, running, restarts, error: {code, message} | None, offered, path, spec, version, versions,
-        workers, swap, swap_error, golden, precision, threads}], "waiting", "running"}``.
+        workers, swap, swap_error, golden, precision, threads, memory, pinned}], "memory": {total, available, models,
+        others, budget}, "waiting", "running"}``.
+
+        ``memory`` is in bytes, measured every two seconds (0 before the first time): of a model's workers, None without
+        one; of the computer, of all models, of all else, and the budget, None for none.
 
         ``inferences``: how often the model itself was run for requests (a batch is one); :meth:`refine` adds none.
 

@@ -128,6 +128,13 @@ class EngineClient:
     def predict(self, request: PredictRequest) -> Future[Prediction]:
         return self._later("predict", request)
 
+    def pin(self, model_id: str, pinned: bool) -> None:
+        self._now("pin", model_id, pinned)
+
+    def limit_memory(self, budget_bytes: int | None, idle_s: float | None) -> None:
+        """For everybody who shares the engine."""
+        self._now("limit_memory", budget_bytes, idle_s)
+
     def cancel(self, request_id: str) -> bool:
         return bool(self._now("cancel", request_id))
 

@@ -42,6 +42,11 @@ class EngineLimits(BaseModel):
     backoff_last_s: float = Field(8.0, gt=0.0)
     keep_previous_s: float = Field(600.0, ge=0.0)
     """A version that no longer answers by default keeps its worker this long, for a rollback at once."""
+    memory_budget_mb: int = Field(0, ge=0)
+    """Memory of all models together (10^6 bytes): beyond it those nobody uses are closed until they are asked again. 0:
+    no budget."""
+    unload_idle_s: float = Field(0.0, ge=0.0)
+    """A model nobody asked for this long is closed until it is asked again. 0: never."""
 
 
 class WorkerSettings(BaseModel):

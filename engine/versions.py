@@ -131,6 +131,8 @@ class VersionedModel:
         self._golden: dict[str, GoldenReport] = {}
         self._unloading = False
         self._removed = False
+        self.pinned = False
+        """Never closed to save memory."""
         self._folders: dict[str, Path] = {}
         self._serving = self._new_host(
             self._newest(numbered), device=device, precision=precision, offered=offered, trust=trust, audible=True
@@ -310,6 +312,24 @@ class VersionedModel:
             host.retire()
         times += [host.tick() for host in self.hosts()]
         return min((time for time in times if time is not None), default=None)
+
+    # -- memory (engine.memory.Resident) -----------------------------------------------------------------------------
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of every worker it has, whichever version."""
+        return tuple(pid for host in self.hosts() if (pid := host.worker_pid) is not None)
+
+    @property
+    def used_at(self) -> float:
+        return self._serving.used_at
+
+    def rest(self) -> bool:
+        """Let the serving version's worker end where nobody asks it and no other version is being loaded."""
+        with self._lock:
+            if self._swap is not None or self._unloading:
+                return False
+            host = self._serving
+        return host.rest()
 
     def hosts(self) -> list[ModelHost]:
         with self._lock:
@@ -548,6 +568,7 @@ class VersionedModel:
             "swap": str(self._swap.host.state) if self._swap is not None else None,
             "swap_error": _as_json(self._swap_error),
             "golden": golden_entry(self._golden),
+            "pinned": self.pinned,
             "path": str(self.location.path if isinstance(self.location, ModelSpec) else self.location),
         }
 

@@ -83,6 +83,7 @@ class FakeEngine:
         self.records: list[RequestRecord] = []
         self.unloaded: list[str] = []
         self.closed = False
+        self.memory_limits: tuple[int | None, float | None] = (None, None)
         self.golden: dict[str, GoldenSample] = {}
         self.saved: list[tuple[str, dict[str, Any]]] = []
         self._reports: dict[str, dict[str, GoldenReport]] = {}
@@ -122,6 +123,8 @@ class FakeEngine:
             "golden": None,
             "precision": model.precision or "float32",
             "threads": 2,
+            "memory": 300_000_000,
+            "pinned": False,
         }
         self._models[model.id] = entry
         self._found.setdefault(model.id, model.to_json())
@@ -360,7 +363,21 @@ class FakeEngine:
         return self.bus.subscribe(listener)
 
     def stats(self) -> dict[str, Any]:
-        return {"models": [dict(entry) for entry in self._models.values()], "waiting": 0, "running": 0}
+        models = [dict(entry) for entry in self._models.values()]
+        mine = sum(entry["memory"] for entry in models if entry["state"] == "READY")
+        memory = {
+            "total": 16_000_000_000, "available": 10_000_000_000, "models": mine, "others": 6_000_000_000 - mine,
+            "budget": self.memory_limits[0],
+        }  # fmt: skip
+        return {"models": models, "memory": memory, "waiting": 0, "running": 0}
+
+    def pin(self, model_id: str, pinned: bool) -> None:
+        if model_id not in self._models:
+            raise ModelNotFound("No such model is open.")
+        self._models[model_id]["pinned"] = pinned
+
+    def limit_memory(self, budget_bytes: int | None, idle_s: float | None) -> None:
+        self.memory_limits = (budget_bytes, idle_s)
 
     def cancel(self, request_id: str) -> bool:
         return any(future.cancel() for _, future in self.held if not future.done())

@@ -21,7 +21,7 @@ from tests.fakes import FakeEngine
 ENTRY_KEYS = {
     "id", "task", "format", "runtime", "device", "state", "loads", "requests", "worker_pid", "waiting", "running",
     "restarts", "error", "offered", "path", "spec", "version", "versions", "workers", "swap", "swap_error", "golden",
-    "precision", "threads", "inferences", "statistics",
+    "precision", "threads", "inferences", "statistics", "pinned",
 }  # fmt: skip
 DATA = {"x": np.ones((1, 4), np.float32)}
 
@@ -44,6 +44,21 @@ def test_a_loaded_model_is_described_by_its_entry(engine: EnginePort) -> None:
     assert entry["state"] == "READY"
     assert entry["requests"] == {"window": 0, "network": 0}
     assert [m["id"] for m in engine.stats()["models"]] == ["fake"]
+
+
+def test_memory_is_told_and_a_model_can_be_pinned(engine: EnginePort) -> None:
+    engine.load(fake()).future.result(PATIENCE_S)
+    stats = engine.stats()
+    assert set(stats["memory"]) == {"total", "available", "models", "others", "budget"}
+    assert "memory" in stats["models"][0]
+    engine.pin("fake", True)
+    assert engine.stats()["models"][0]["pinned"] is True
+    with pytest.raises(ModelNotFound):
+        engine.pin("nobody", True)
+    engine.limit_memory(5_000_000_000, 60.0)
+    assert engine.stats()["memory"]["budget"] == 5_000_000_000
+    engine.limit_memory(None, None)
+    assert engine.stats()["memory"]["budget"] is None
 
 
 @pytest.mark.parametrize(("lane", "door"), [("owner", "window"), ("loopback", "network"), ("lan", "network")])

@@ -1,0 +1,177 @@
+"""How much memory models have, and who gives way: models nobody uses are closed until they are asked again.
+
+A model that is being asked, loaded, swapped or is pinned is never touched. What a process has is its own memory (USS:
+what the system would get back, psutil's ``memory_full_info``), else its resident set. Memory of a GPU is not measured.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import psutil
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 2.0
+WORTH_TELLING = 0.01
+"""A change by this share of the computer's memory is told at once; less waits for the next event."""
+
+
+class Resident(Protocol):
+    """A model as this module sees it. ``pids``: its worker processes. ``used_at``: clock time of its last question."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def pids(self) -> tuple[int, ...]: ...
+
+    @property
+    def used_at(self) -> float: ...
+
+    @property
+    def pinned(self) -> bool: ...
+
+    def rest(self) -> bool:
+        """End the idle worker; the next question loads it again. False, and nothing done, where it is not idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """``budget_bytes`` for all models together, ``idle_s`` until one nobody asks is closed; None: no such limit."""
+
+    budget_bytes: int | None = None
+    idle_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Bytes. ``by_model`` has the models with a worker."""
+
+    total: int = 0
+    available: int = 0
+    by_model: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def models(self) -> int:
+        return sum(size for _, size in self.by_model)
+
+    def to_json(self, policy: Policy) -> dict[str, Any]:
+        others = max(0, self.total - self.available - self.models)
+        return {
+            "total": self.total, "available": self.available, "models": self.models, "others": others,
+            "budget": policy.budget_bytes,
+        }  # fmt: skip
+
+
+def process_bytes(pid: int) -> int:
+    """What would come back if the process ended; 0 where there is none of that number any more."""
+    try:
+        process = psutil.Process(pid)
+        try:
+            return int(process.memory_full_info().uss)
+        except (psutil.AccessDenied, AttributeError):
+            return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+class MemoryWatch:
+    """Measures every :data:`EVERY_S` seconds on a thread of its own, and lets models rest as the policy asks.
+
+    ``changed`` is called when the figures did; ``tight(sentence)`` once when a budget cannot be kept.
+    """
+
+    def __init__(
+        self,
+        residents: Callable[[], Iterable[Resident]],
+        clock: Callable[[], float],
+        changed: Callable[[], None],
+        tight: Callable[[str], None],
+        policy: Policy,
+        *,
+        measure: Callable[[int], int] = process_bytes,
+    ) -> None:
+        self._residents, self._clock, self._changed, self._tight = residents, clock, changed, tight
+        self._measure_pid = measure
+        self._policy = policy
+        self._told_tight = False
+        self._wake = threading.Event()
+        self._stopped = False
+        self.measured = Measured()
+        self._thread = threading.Thread(target=self._run, name="engine-memory", daemon=True)
+
+    @property
+    def policy(self) -> Policy:
+        return self._policy
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def set_policy(self, policy: Policy) -> None:
+        """Holds from the next look on, which comes at once."""
+        self._policy = policy
+        self._told_tight = False
+        self._wake.set()
+
+    def look_soon(self) -> None:
+        """Something was loaded or ended: look now, and not only at the next turn."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._wake.set()
+        self._thread.join(5.0)
+
+    def look(self) -> None:
+        """Measure once, and let rest who has to. Called by the thread, and by tests."""
+        residents = [resident for resident in self._residents() if resident.pids]
+        sizes = {resident.id: sum(map(self._measure_pid, resident.pids)) for resident in residents}
+        now, policy = self._clock(), self._policy
+        by_use = sorted((r for r in residents if not r.pinned), key=lambda r: r.used_at)
+        for resident in by_use:
+            idle = policy.idle_s is not None and now - resident.used_at >= policy.idle_s
+            over = policy.budget_bytes is not None and sum(sizes.values()) > policy.budget_bytes
+            if (idle or over) and resident.rest():
+                why = "nobody asked it" if idle else "the memory budget is used up"
+                log.info("%s rests until it is asked again: %s", resident.id, why)
+                del sizes[resident.id]
+        self._tell(Measured(*_of_computer(), tuple(sorted(sizes.items()))))
+
+    def _tell(self, found: Measured) -> None:
+        before, self.measured = self.measured, found
+        moved = max(abs(found.available - before.available), abs(found.models - before.models))
+        if {m for m, _ in found.by_model} != {m for m, _ in before.by_model} or moved > WORTH_TELLING * found.total:
+            self._changed()
+        budget = self._policy.budget_bytes
+        if budget is not None and found.models > budget:
+            if not self._told_tight:
+                self._told_tight = True
+                self._tight(
+                    f"The open models need {_mb(found.models)} MB, more than the {_mb(budget)} MB they may have, "
+                    "and none of them can be closed: they are in use, or pinned."
+                )
+        else:
+            self._told_tight = False
+
+    def _run(self) -> None:
+        while not self._stopped:
+            try:
+                self.look()
+            except Exception:
+                log.exception("the memory of models could not be looked at")
+            self._wake.wait(EVERY_S)
+            self._wake.clear()
+
+
+def _of_computer() -> tuple[int, int]:
+    memory = psutil.virtual_memory()
+    return int(memory.total), int(memory.available)
+
+
+def _mb(count: int) -> str:
+    return f"{count / 1e6:.0f}"

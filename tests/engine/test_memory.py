@@ -1,0 +1,233 @@
+"""Memory of models: measured, bounded, and given back by those nobody asks; a question never finds its model gone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine.engine import Engine
+from engine.errors import EngineError, PredictionExpired
+from engine.events import ModelState, Notice
+from engine.memory import MemoryWatch, Policy, process_bytes
+from engine.prediction import Prediction, PredictRequest
+from tests.engine.engine_harness import PATIENCE_S, fake, loaded, row, running_engine
+
+MB = 1_000_000
+
+
+@dataclass
+class Model:
+    """A resident that rests when it is let."""
+
+    id: str
+    pids: tuple[int, ...]
+    used_at: float = 0.0
+    pinned: bool = False
+    busy: bool = False
+    rested: list[str] = field(default_factory=list)
+
+    def rest(self) -> bool:
+        if self.busy:
+            return False
+        self.rested.append(self.id)
+        self.pids = ()
+        return True
+
+
+def watch(
+    models: list[Model], policy: Policy, *, now: float = 100.0, tight: Callable[[str], None] = lambda sentence: None
+) -> MemoryWatch:
+    """Each process has as many megabytes as its number."""
+    return MemoryWatch(
+        lambda: models, lambda: now, lambda: None, tight, policy, measure=lambda pid: pid * MB
+    )  # fmt: skip
+
+
+def resting(models: list[Model]) -> list[str]:
+    return [model.id for model in models if model.rested]
+
+
+def test_the_least_recently_used_idle_model_gives_way_first_and_no_more_than_needed() -> None:
+    models = [Model("new", (300,), 90.0), Model("old", (200,), 10.0), Model("middle", (250,), 50.0)]
+    looked = watch(models, Policy(budget_bytes=600 * MB))
+    looked.look()
+    assert resting(models) == ["old"]
+    assert looked.measured.models == 550 * MB
+    looked.look()
+    assert resting(models) == ["old"]
+
+
+def test_one_in_use_or_pinned_never_gives_way_and_that_is_said_once() -> None:
+    said: list[str] = []
+    models = [Model("busy", (500,), 0.0, busy=True), Model("pinned", (500,), 0.0, pinned=True)]
+    looked = watch(models, Policy(budget_bytes=100 * MB, idle_s=1.0), tight=said.append)
+    looked.look()
+    looked.look()
+    assert resting(models) == []
+    (sentence,) = said
+    assert "1000 MB" in sentence
+    assert "100 MB" in sentence
+    models[0].busy = False
+    looked.look()
+    assert resting(models) == ["busy"]
+
+
+def test_one_nobody_asked_rests_after_its_time() -> None:
+    models = [Model("a", (1,), 99.5), Model("b", (1,), 40.0), Model("c", (1,), 40.0, pinned=True)]
+    watch(models, Policy(idle_s=60.0)).look()
+    assert resting(models) == ["b"]
+
+
+def test_without_limits_nothing_rests() -> None:
+    models = [Model("a", (100_000,), 0.0)]
+    watch(models, Policy(), now=1e9).look()
+    assert resting(models) == []
+
+
+def test_what_a_process_has_is_measured_and_what_is_gone_has_nothing() -> None:
+    mine = process_bytes(psutil.Process().pid)
+    assert 10 * MB < mine < 100_000 * MB
+    gone = psutil.Popen(["true"])
+    gone.wait()
+    assert process_bytes(gone.pid) == 0
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    from tests.engine.test_shared_engine import until as wait
+
+    wait(condition, what)
+
+
+def entry(engine: Engine, model_id: str = "fake") -> dict[str, object]:
+    return next(m for m in engine.stats()["models"] if m["id"] == model_id)
+
+
+def test_real_workers_are_measured(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as (engine, _):
+        loaded(engine, fake())
+        until(lambda: bool(entry(engine)["memory"]), "the worker is measured")
+        memory = engine.stats()["memory"]
+        pid = entry(engine)["worker_pid"]
+        assert isinstance(pid, int)
+        assert memory["models"] == entry(engine)["memory"]
+        assert memory["models"] <= psutil.Process(pid).memory_info().rss * 1.5
+        assert 0 < memory["available"] < memory["total"]
+        assert memory["others"] <= memory["total"]
+
+
+def test_what_a_model_takes_is_seen(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as (engine, _):
+        loaded(engine, fake("small"))
+        loaded(engine, fake("large", big_mb=300))
+        until(lambda: bool(entry(engine, "small")["memory"] and entry(engine, "large")["memory"]), "both are measured")
+        small, large = (int(str(entry(engine, name)["memory"])) for name in ("small", "large"))
+        assert 280 * MB < large - small < 400 * MB
+
+
+def test_an_idle_model_rests_and_answers_again(tmp_path: Path) -> None:
+    """Its process ends, it stays offered, its counts and its place stay, and the next question finds it."""
+    with running_engine(tmp_path) as (engine, watched):
+        loaded(engine, fake())
+        pid = entry(engine)["worker_pid"]
+        assert isinstance(pid, int)
+        first = engine.predict(row(1.0)).result(PATIENCE_S)
+        engine.limit_memory(None, 0.001)
+        until(lambda: entry(engine)["state"] == "UNLOADED", "it rests")
+        assert (entry(engine)["worker_pid"], entry(engine)["offered"]) == (None, True)
+        until(lambda: not psutil.pid_exists(pid), "its process has ended")
+        with pytest.raises(PredictionExpired):
+            engine.refine(first.id, {}).result(PATIENCE_S)
+        engine.limit_memory(None, None)
+        assert engine.predict(row(1.0)).result(PATIENCE_S).model == "fake"
+        now = entry(engine)
+        assert (now["state"], now["loads"], now["version"], now["restarts"]) == ("READY", 2, "1", 0)
+        assert now["requests"] == {"window": 2, "network": 0}
+        assert not any(isinstance(event, Notice) for event in watched.events)
+
+
+def test_a_pinned_model_stays(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as (engine, _):
+        loaded(engine, fake())
+        loaded(engine, fake("other"))
+        engine.pin("fake", True)
+        engine.limit_memory(1, None)
+        until(lambda: entry(engine, "other")["state"] == "UNLOADED", "the other rests")
+        assert entry(engine)["state"] == "READY"
+        engine.pin("fake", False)
+        until(lambda: entry(engine)["state"] == "UNLOADED", "it rests once it is not pinned")
+
+
+def test_a_model_that_is_being_asked_is_never_closed(tmp_path: Path) -> None:
+    started, gate = tmp_path / "started", tmp_path / "gate"
+    with running_engine(tmp_path / "data") as (engine, _):
+        loaded(engine, fake(started_file=str(started), gate_file=str(gate)))
+        answer = engine.predict(row(1.0))
+        until(started.exists, "the model computes")
+        engine.limit_memory(1, 0.001)
+        for _ in range(3):
+            engine._memory.look()
+        assert entry(engine)["state"] == "READY"
+        gate.touch()
+        assert answer.result(PATIENCE_S).model == "fake"
+        assert entry(engine)["loads"] == 1
+
+
+def test_no_question_is_lost_while_models_rest_under_it(tmp_path: Path) -> None:
+    """Eight askers, and a model that is let rest again and again: every question has its answer."""
+    with running_engine(tmp_path) as (engine, _):
+        loaded(engine, fake())
+        (model,) = engine._models.values()
+        over = threading.Event()
+        rested = 0
+
+        def disturb() -> None:
+            nonlocal rested
+            while not over.is_set():
+                rested += model.rest()
+                over.wait(0.02)
+
+        disturber = threading.Thread(target=disturb)
+        disturber.start()
+        pause = threading.Event()
+
+        def ask(number: int) -> Prediction:
+            future: Future[Prediction] = engine.predict(row(float(number)))
+            answer = future.result(PATIENCE_S)
+            pause.wait(0.1)
+            return answer
+
+        try:
+            with ThreadPoolExecutor(8) as askers:
+                answers = list(askers.map(ask, range(60)))
+        except EngineError as error:
+            pytest.fail(f"a question was refused: {error.code} {error.message}")
+        finally:
+            over.set()
+            disturber.join(PATIENCE_S)
+        assert len(answers) == 60
+        assert rested >= 2, "it never rested: nothing was tried"
+        assert entry(engine)["restarts"] == 0
+        assert entry(engine)["state"] in (str(ModelState.READY), str(ModelState.UNLOADED))
+
+
+def test_a_version_being_loaded_keeps_the_one_before_awake(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as (engine, _):
+        loaded(engine, fake(load_s=1.0))
+        (model,) = engine._models.values()
+        ticket = engine.reload("fake")
+        assert not model.rest()
+        ticket.future.result(PATIENCE_S)
+        assert engine.predict(PredictRequest("fake", row(1.0).data)).result(PATIENCE_S).version == "2"
+
+
+def test_the_budget_of_the_settings_holds(tmp_path: Path) -> None:
+    with running_engine(tmp_path, memory_budget_mb=1) as (engine, _):
+        loaded(engine, fake())
+        assert engine.stats()["memory"]["budget"] == MB
+        until(lambda: entry(engine)["state"] == "UNLOADED", "it rests")
