@@ -21,7 +21,7 @@ from engine import EnginePort
 from engine.errors import ConsentRequired
 from engine.events import Notice, Snapshot
 from engine.settings import Settings, SettingsStore
-from gui.actions import CARD, PREDICT, SERVER, fill_menu
+from gui.actions import CARD, PREDICT, SERVER, SETTINGS, fill_menu
 from gui.closing import CLOSE_WITHIN_MS, Closing
 from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
@@ -76,6 +76,7 @@ class MainWindow(QMainWindow):
         self.is_closed = False
         self._theme_switch = theme_switch
         self._served_with = settings.server
+        self._limited_with = settings.limits
         self.bridge = EngineBridge(engine, self)
         self.loader = ModelLoader(self.bridge, self)
         self.shelf = ModelShelf(self)
@@ -118,7 +119,7 @@ class MainWindow(QMainWindow):
         if has_tray:
             self.life.set_tray(Tray(self.server, self))
         self.show_page(PREDICT)
-        self.bridge.run(self, engine.stats, lambda stats: self.shelf.entries(stats["models"]), self._on_internal)
+        self.bridge.run(self, engine.stats, self._on_first_stats, self._on_internal)
 
     def _lay_out(self) -> None:
         body = QHBoxLayout()
@@ -187,6 +188,8 @@ class MainWindow(QMainWindow):
         self.picker.open_asked.connect(self.load_model)
         self.picker.file_asked.connect(page.open_model)
         self.picker.status.connect(self.status_line.say)
+        self.header.memory.pin_asked.connect(self._pin)
+        self.header.memory.settings_asked.connect(lambda: self.show_page(SETTINGS))
         self.header.pill.clicked.connect(lambda: self.show_page(SERVER))
         self.header.menu_button.clicked.connect(
             lambda: self.menu.popup(self.header.menu_button.mapToGlobal(self.header.menu_button.rect().bottomLeft()))
@@ -334,7 +337,19 @@ class MainWindow(QMainWindow):
     # -- what the engine and the server say ------------------------------------------------------------------------
     def _on_snapshot(self, event: Snapshot) -> None:
         self.shelf.snapshot(event)
+        self.header.show_memory(event.stats)
         self.server_page.take(event)
+
+    def _on_first_stats(self, stats: dict[str, Any]) -> None:
+        self.shelf.entries(stats["models"])
+        self.header.show_memory(stats)
+
+    def _pin(self, key: str, pinned: bool) -> None:
+        words = f"{key} stays open." if pinned else f"{key} may be closed to save memory."
+        self.bridge.run(
+            self, lambda: self.bridge.engine.pin(key, pinned), lambda _: self.status_line.say("ok", words),
+            self._on_internal,
+        )  # fmt: skip
 
     def _on_notice(self, event: Notice) -> None:
         self.predict_page.banner.say("warn", event.message)
@@ -380,6 +395,12 @@ class MainWindow(QMainWindow):
         if settings.server != self._served_with:
             self._served_with = settings.server
             self.server.apply(settings.server)
+        if settings.limits != self._limited_with:
+            self._limited_with = limits = settings.limits
+            budget, idle = limits.memory_budget_mb * 1_000_000 or None, limits.unload_idle_s or None
+            self.bridge.run(
+                self, lambda: self.bridge.engine.limit_memory(budget, idle), lambda _: None, self._on_internal
+            )
         self.life.keep_session()
         self.server_page.show_settings(settings)
 

@@ -56,6 +56,12 @@ def size_words(count: int) -> str:
     return f"{count / 1e9:.1f}{THIN}GB"
 
 
+def gb_words(count: int) -> str:
+    """Gigabytes as a bare number: ``5.2``, ``128``."""
+    value = count / 1e9
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
 def ms_words(value: float | None) -> str:
     """Milliseconds below 1 s, seconds above; nothing for None."""
     if value is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from PySide6.QtCore import QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QEnterEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractButton, QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
@@ -12,8 +14,9 @@ from gui.icons import IconLabel, paint_icon
 from gui.model_shelf import ModelShelf
 from gui.panels.model_chip import ModelChip
 from gui.widgets.basics import Button, ElidedLabel, label, set_tone
+from gui.widgets.memory_ring import MemoryRing
 from gui.widgets.server_pill import ServerPill
-from gui.words import device_words, ms_words
+from gui.words import ms_words
 
 MAX_CHIPS = 3
 CHIP_WIDTH, BESIDE_CHIPS = 344, 460
@@ -43,19 +46,7 @@ class Header(QFrame):
         self._more = label("", "small")
         self._add = Button("", "plus", "flat", small=True, name="Open another model")
         self._add.clicked.connect(self.open_asked)
-        self._device = QWidget()
-        device = QHBoxLayout(self._device)
-        device.setContentsMargins(0, 0, 0, 0)
-        device.setSpacing(8)
-        self._device_name = ElidedLabel("", "strong")
-        words = QVBoxLayout()
-        words.setSpacing(1)
-        words.addStretch(1)
-        words.addWidget(self._device_name)
-        words.addWidget(label("runs the model", "caption"))
-        words.addStretch(1)
-        device.addWidget(IconLabel("cpu", "text2", 20))
-        device.addLayout(words)
+        self.memory = MemoryRing()
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(22, 0, 20, 0)
         self._row.setSpacing(8)
@@ -67,7 +58,7 @@ class Header(QFrame):
         self._row.addWidget(self._more)
         self._row.addWidget(self._add)
         self._row.addStretch(1)
-        self._row.addWidget(self._device)
+        self._row.addWidget(self.memory)
         self._row.addSpacing(8)
         self._row.addWidget(self.pill)
         shelf.changed.connect(self.refresh)
@@ -89,9 +80,11 @@ class Header(QFrame):
         hidden = len(cards) - len(shown)
         self._more.setText(f"+{hidden}")
         self._more.setVisible(hidden > 0)
-        device = active.device if active is not None else ""
-        self._device.setVisible(bool(device))
-        self._device_name.setText(device_words(device))
+
+    def show_memory(self, stats: dict[str, Any]) -> None:
+        """What the engine measured, beside the device that runs the model."""
+        active = self._shelf.active
+        self.memory.show_memory(stats, active.device if active is not None else "")
 
     def _room(self) -> int:
         """How many chips stand side by side without covering each other."""

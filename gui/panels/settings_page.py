@@ -48,6 +48,16 @@ class SettingsPage(QWidget):
         self.tray = self._switch("Close to the tray", settings.window.close_to_tray)
         self.tray.asked.connect(lambda value: self._on_switch(self.tray, "close_to_tray", value))
         self.tray.setEnabled(has_tray)
+        self.budget = spin_box(0, 4096, "Memory for models", 110)
+        self.budget.setSuffix(" GB")
+        self.budget.setSpecialValueText("no limit")
+        self.budget.setValue(round(settings.limits.memory_budget_mb / 1000))
+        self.budget.valueChanged.connect(lambda gb: self.change("limits", memory_budget_mb=gb * 1000))
+        self.idle = spin_box(0, 1440, "Close models nobody asks after", 110)
+        self.idle.setSuffix(" min")
+        self.idle.setSpecialValueText("never")
+        self.idle.setValue(round(settings.limits.unload_idle_s / 60))
+        self.idle.valueChanged.connect(lambda minutes: self.change("limits", unload_idle_s=minutes * 60.0))
         self._at_login = at_login if at_login is not None else autostart(program_command())
         self.login = self._switch("Start at login", False)
         self.login.asked.connect(self._on_login)
@@ -68,6 +78,8 @@ class SettingsPage(QWidget):
             ("Open again what was open", again, self.restore),
             ("Close to the tray", beside if has_tray else no_tray, self.tray),
             ("Start at login", "Deskside starts when you log in to this computer.", self.login),
+            ("Memory for models", "Beyond it, those nobody uses are closed until they are asked again.", self.budget),
+            ("Close models nobody asks", "After this long; the next question opens them again.", self.idle),
         ):
             rows.addWidget(line())
             rows.addLayout(self._row(title, words, control))

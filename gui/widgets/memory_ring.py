@@ -1,0 +1,129 @@
+"""How full this computer's memory is: a ring, and in words what is free. The menu says who has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import QPoint, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QEnterEvent, QFontMetrics, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QAbstractButton, QMenu, QSizePolicy
+
+from gui import theme
+from gui.words import THIN, device_words, gb_words, size_words
+
+HEIGHT, RING = 40, 24
+TIGHT = 0.9
+"""From this share on the ring is amber."""
+
+
+class MemoryRing(QAbstractButton):
+    """``pin_asked(model, pinned)``, ``settings_asked``."""
+
+    pin_asked = Signal(str, bool)
+    settings_asked = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._memory: dict[str, Any] = {}
+        self._models: list[dict[str, Any]] = []
+        self._device = ""
+        self.menu: QMenu | None = None
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setAttribute(Qt.WidgetAttribute.WA_Hover)
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        self.clicked.connect(self._open_menu)
+        self.hide()
+
+    @property
+    def used(self) -> float:
+        """The share of the memory that everybody together has, 0..1."""
+        total = self._memory.get("total") or 0
+        return 1 - self._memory["available"] / total if total else 0.0
+
+    @property
+    def words(self) -> tuple[str, str]:
+        total, free = self._memory.get("total", 0), self._memory.get("available", 0)
+        return device_words(self._device) or "Memory", f"{gb_words(free)} of {gb_words(total)}{THIN}GB free"
+
+    def show_memory(self, stats: dict[str, Any], device: str) -> None:
+        """``stats`` as of the engine; nothing is shown before it has measured."""
+        memory = stats.get("memory") or {}
+        before = (self.words, round(self.used * 100)) if self._memory else None
+        self._memory, self._models, self._device = memory, list(stats["models"]), device
+        self.setVisible(bool(memory.get("total")))
+        if before == (self.words, round(self.used * 100)):
+            return
+        name, free = self.words
+        self.setAccessibleName(f"{name}, memory: {free}")
+        self.setToolTip(f"{self.used * 100:.0f}{THIN}% of this computer's memory is in use")
+        self.updateGeometry()
+        self.update()
+
+    def make_menu(self) -> QMenu:
+        """Each model with what it takes and whether it is pinned, the other programs, the budget."""
+        menu = QMenu(self)
+        for model in self._models:
+            size = model.get("memory")
+            words = size_words(size) if size else "no process"
+            action = menu.addAction(f"Keep {model['id']} open".replace("&", "&&") + f"\t{words}")
+            action.setCheckable(True)
+            action.setChecked(bool(model.get("pinned")))
+            action.setToolTip("A pinned model is never closed to save memory.")
+            action.triggered.connect(lambda on, key=str(model["id"]): self.pin_asked.emit(key, on))
+        if self._models:
+            menu.addSeparator()
+        budget = self._memory.get("budget")
+        for words, size in (
+            ("Models together", size_words(self._memory.get("models", 0))),
+            ("Other programs", size_words(self._memory.get("others", 0))),
+            ("Budget for models", size_words(budget) if budget else "none"),
+        ):
+            menu.addAction(f"{words}\t{size}").setEnabled(False)
+        menu.addSeparator()
+        menu.addAction("Memory settings…").triggered.connect(self.settings_asked)
+        return menu
+
+    def _open_menu(self) -> None:
+        if self.menu is not None:
+            self.menu.deleteLater()
+        self.menu = self.make_menu()
+        self.menu.popup(self.mapToGlobal(QPoint(0, self.height())))
+
+    def sizeHint(self) -> QSize:
+        name, free = self.words
+        strong = QFontMetrics(theme.font("body", semibold=True)).horizontalAdvance(name)
+        small = QFontMetrics(theme.font("caption")).horizontalAdvance(free)
+        return QSize(RING + 18 + max(strong, small) + 6, HEIGHT)
+
+    def enterEvent(self, event: QEnterEvent) -> None:
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        if self.underMouse() or self.isDown():
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(theme.color("hover"))
+            painter.drawRoundedRect(QRectF(self.rect()), 6, 6)
+        ring = QRectF(6, (self.height() - RING) / 2, RING, RING).adjusted(2, 2, -2, -2)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.setPen(QPen(theme.color("track"), 3.5))
+        painter.drawEllipse(ring)
+        pen = QPen(theme.color("warn_line" if self.used >= TIGHT else "accent"), 3.5)
+        pen.setCapStyle(Qt.PenCapStyle.FlatCap)
+        painter.setPen(pen)
+        painter.drawArc(ring, 90 * 16, -round(self.used * 360 * 16))
+        name, free = self.words
+        left = RING + 16
+        painter.setFont(theme.font("body", semibold=True))
+        painter.setPen(theme.color("text"))
+        half = self.height() / 2
+        painter.drawText(QRectF(left, 0, self.width() - left, half + 1), _BOTTOM, name)
+        painter.setFont(theme.font("caption"))
+        painter.setPen(theme.color("text2"))
+        painter.drawText(QRectF(left, half + 1, self.width() - left, half - 1), _TOP, free)
+        painter.end()
+
+
+_BOTTOM = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignBottom)
+_TOP = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop)

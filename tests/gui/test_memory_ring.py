@@ -1,0 +1,81 @@
+"""The ring in the header: what is free, who has the rest, and which models stay open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytestqt.qtbot import QtBot
+
+from engine.settings import SettingsStore
+from gui.actions import SETTINGS
+from gui.main_window import MainWindow
+from gui.widgets.memory_ring import MemoryRing
+from tests.fakes import FakeEngine, spec
+from tests.gui.conftest import WAIT_MS, WindowFactory
+
+
+def menu_of(ring: MemoryRing) -> list[str]:
+    return [action.text().replace("\u2009", " ").replace("\t", " | ") for action in ring.make_menu().actions()]
+
+
+def test_the_ring_says_what_is_free_and_who_has_the_rest(qtbot: QtBot, ready_window: MainWindow) -> None:
+    ring = ready_window.header.memory
+    qtbot.waitUntil(ring.isVisible, timeout=WAIT_MS)
+    assert ring.accessibleName().replace("\u2009", " ") == "CPU, memory: 10 of 16 GB free"
+    assert round(ring.used, 3) == 0.375
+    assert menu_of(ring) == [
+        "Keep digits-keras open | 300 MB", "", "Models together | 300 MB", "Other programs | 5.7 GB",
+        "Budget for models | none", "", "Memory settings…",
+    ]  # fmt: skip
+
+
+def test_nothing_is_shown_before_it_was_measured(qtbot: QtBot) -> None:
+    ring = MemoryRing()
+    qtbot.addWidget(ring)
+    ring.show_memory({"models": [], "memory": {"total": 0, "available": 0, "models": 0, "others": 0}}, "")
+    assert ring.isHidden()
+
+
+def test_a_model_is_pinned_from_the_menu(qtbot: QtBot, ready_window: MainWindow, engine: FakeEngine) -> None:
+    ring = ready_window.header.memory
+    ring.click()
+    assert ring.menu is not None
+    action = ring.menu.actions()[0]
+    assert not action.isChecked()
+    action.trigger()
+    qtbot.waitUntil(lambda: engine.stats()["models"][0]["pinned"] is True, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: ready_window.status_line.message == "digits-keras stays open.", timeout=WAIT_MS)
+    ring.menu.close()
+    engine.publish_snapshot()
+    qtbot.waitUntil(lambda: ring.make_menu().actions()[0].isChecked(), timeout=WAIT_MS)
+    ring.make_menu().actions()[-1].trigger()
+    assert ready_window.pages.currentIndex() == SETTINGS
+
+
+def test_limits_of_memory_hold_at_once_and_are_kept(
+    qtbot: QtBot, engine: FakeEngine, make_window: WindowFactory, tmp_path: Path
+) -> None:
+    engine.add(spec())
+    store = SettingsStore(tmp_path / "settings.json")
+    window = make_window(store=store)
+    page = window.settings_page
+    page.budget.setValue(8)
+    qtbot.waitUntil(lambda: engine.memory_limits == (8_000_000_000, None), timeout=WAIT_MS)
+    page.idle.setValue(15)
+    qtbot.waitUntil(lambda: engine.memory_limits == (8_000_000_000, 900.0), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: store.load().limits.unload_idle_s == 900.0, timeout=WAIT_MS)
+    assert store.load().limits.memory_budget_mb == 8000
+    page.budget.setValue(0)
+    qtbot.waitUntil(lambda: engine.memory_limits == (None, 900.0), timeout=WAIT_MS)
+
+
+def test_little_free_memory_is_amber(qtbot: QtBot) -> None:
+    ring = MemoryRing()
+    qtbot.addWidget(ring)
+    shown = []
+    for free in (50, 5):
+        memory = {"total": 100_000_000_000, "available": free * 1_000_000_000, "models": 0, "others": 0, "budget": None}
+        ring.show_memory({"models": [], "memory": memory}, "cpu")
+        ring.resize(ring.sizeHint())
+        shown.append(ring.grab().toImage().pixelColor(26, 12).name())
+    assert shown[0] != shown[1]
