@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QEvent, Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QStackedWidget, QTabBar, QVBoxLayout
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QStackedWidget, QTabBar, QToolButton, QVBoxLayout
 
 from engine.serving_types import ServerScope
 from engine.settings import Settings
@@ -41,6 +41,9 @@ class ServerTabs(Card):
         self.filter.setClearButtonEnabled(True)
         self.filter.setFixedWidth(230)
         self._search = self.filter.addAction(icon("search", "text3"), QLineEdit.ActionPosition.LeadingPosition)
+        for button in self.filter.findChildren(QToolButton):  # Qt gives them no names
+            leading = button.defaultAction() is self._search or button.actions() == [self._search]
+            button.setAccessibleName("Filter" if leading else "Clear the filter")
         self.pause_button = Button("Pause network", "pause", "flat", small=True)
         self.pages = QStackedWidget()
         for title, page in (
