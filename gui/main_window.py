@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QMimeData, QSize, Qt, Signal
+from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import (
     QCloseEvent,
     QDragEnterEvent,
@@ -35,7 +35,7 @@ from gui.panels.consent_dialog import ConsentDialog, ask_consent
 from gui.panels.frame import Header, Rail, StatusLine
 from gui.panels.model_card_page import ModelCardPage
 from gui.panels.model_picker import ModelPicker
-from gui.panels.predict_page import PredictPage
+from gui.panels.predict_page import NOTHING_DROPPED, PredictPage
 from gui.panels.server_page import ServerPage
 from gui.panels.settings_page import SettingsPage
 from gui.ports import ServerPort
@@ -424,11 +424,8 @@ class MainWindow(QMainWindow):
 
     # -- drops on the whole window ---------------------------------------------------------------------------------
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        paths = _local_paths(event.mimeData())
-        if not paths:
-            return
         self.show_page(PREDICT)
-        self.predict_page.drag_over(paths)
+        self.predict_page.drag_over(event.mimeData())
         event.acceptProposedAction()
 
     def dragMoveEvent(self, event: QDragMoveEvent) -> None:
@@ -442,10 +439,8 @@ class MainWindow(QMainWindow):
 
     def dropEvent(self, event: QDropEvent) -> None:
         self.predict_page.drag_left()
-        paths = _local_paths(event.mimeData())
-        if paths:
-            event.acceptProposedAction()
-            self.predict_page.take_paths(paths)
+        event.acceptProposedAction()
+        self.predict_page.take(event.mimeData(), NOTHING_DROPPED)
 
     # -- the end ---------------------------------------------------------------------------------------------------
     def quit(self) -> None:
@@ -475,7 +470,3 @@ class MainWindow(QMainWindow):
         self.is_closed = True
         self.closed.emit()
         self.close()
-
-
-def _local_paths(mime: QMimeData) -> list[Path]:
-    return [Path(url.toLocalFile()) for url in mime.urls() if url.isLocalFile()]

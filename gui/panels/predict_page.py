@@ -29,6 +29,9 @@ from gui.words import count_words
 
 PASTED_TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff")
 MAX_PASTED_PATH = 4096
+NOTHING_PASTED = ("Nothing to paste.", "Copy a picture, a file or the path of a model first.")
+NOTHING_DROPPED = ("Nothing in it can be used.", "Drop pictures, tables, texts, recordings, tensors or a model.")
+ADDRESS = ("Addresses are not opened: Deskside fetches nothing.", "Save the picture first, then drop the file.")
 
 
 class PredictPage(QWidget):
@@ -205,9 +208,11 @@ class PredictPage(QWidget):
 
     def paste(self, mime: QMimeData | None = None) -> None:
         """Take what is on the clipboard: files, a picture, or the path of a file."""
-        if not isinstance(mime, QMimeData):
-            mime = QGuiApplication.clipboard().mimeData()
-        paths = [Path(url.toLocalFile()) for url in mime.urls() if url.isLocalFile()]
+        self.take(mime if isinstance(mime, QMimeData) else QGuiApplication.clipboard().mimeData(), NOTHING_PASTED)
+
+    def take(self, mime: QMimeData, nothing: tuple[str, str]) -> None:
+        """Take what was pasted or dropped; ``nothing`` is said where it is none of what can be taken."""
+        paths = local_paths(mime)
         if paths:
             self.take_paths(paths)
             return
@@ -230,7 +235,10 @@ class PredictPage(QWidget):
         if text and "\n" not in text and len(text) < MAX_PASTED_PATH and not text.startswith(("http:", "https:")):
             self.take_paths([Path(text).expanduser()])
             return
-        self.banner.say("accent", "Nothing to paste.", "Copy a picture, a file or the path of a model first.")
+        if has_address(mime):
+            self.banner.say("warn", *ADDRESS)
+        else:
+            self.banner.say("accent", *nothing)
 
     def take_paths(self, paths: Sequence[Path]) -> None:
         """Sort what was dropped or chosen (on a task thread) and act on it."""
@@ -340,8 +348,16 @@ class PredictPage(QWidget):
             self.status.emit("ok", "The answer is on the clipboard, as JSON.")
 
     # -- a drag over the window ------------------------------------------------------------------------------------
-    def drag_over(self, paths: Sequence[Path]) -> None:
+    def drag_over(self, mime: QMimeData) -> None:
         """Say what a drop would do. Names decide at once; only names without a known kind ask the disk, elsewhere."""
+        paths = local_paths(mime)
+        if not paths:
+            self._bridge.drop(self._drag_ticket)
+            if mime.hasImage() or any(mime.hasFormat(name) for name in PASTED_TYPES):
+                self.show_drag({"image": 1}, [])
+            else:
+                self._show_zone(DropState.REFUSED, *(ADDRESS if has_address(mime) else NOTHING_DROPPED))
+            return
         self.show_drag(*summary(paths, lambda path: True))
         wanted = list(paths)
         self._bridge.drop(self._drag_ticket)
@@ -403,6 +419,16 @@ class PredictPage(QWidget):
             self.overlay.show_state(state)
             for area in (self.start.drop_area, self.ready.drop_area):
                 area.show_state(DropState.IDLE)
+
+
+def local_paths(mime: QMimeData) -> list[Path]:
+    return [Path(url.toLocalFile()) for url in mime.urls() if url.isLocalFile()]
+
+
+def has_address(mime: QMimeData) -> bool:
+    """Whether it is an address of the web, as a browser gives for a link or a picture."""
+    text = mime.text().strip() if mime.hasText() else ""
+    return any(not url.isLocalFile() for url in mime.urls()) or text.startswith(("http:", "https:"))
 
 
 def _png(image: QImage) -> bytes:
