@@ -135,7 +135,7 @@ class Life(QObject):
         if session != self._kept:
             self._kept = session
             files = self._session
-            window.bridge.run(self, lambda: files.save(session), lambda _: None, self._on_not_kept)
+            window.bridge.run(self, lambda: files.save(lambda: self._kept), lambda _: None, self._on_not_kept)
 
     def _on_not_kept(self, error: BaseException) -> None:
         sentence = f"What is open could not be kept for the next start. {error_text(error).sentence}"

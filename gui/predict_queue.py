@@ -83,12 +83,14 @@ class PredictQueue(QObject):
         self._next()
         return added
 
-    def run_again(self, item: Item) -> None:
-        """Ask for one item anew (another model is active, or it failed)."""
-        if item.state in (ItemState.DONE, ItemState.FAILED) and item.source.kind != "other":
-            item.state, item.prediction, item.error, item.lane = ItemState.QUEUED, None, None, Lane.OWNER
-            self._tell(item)
-            self._next()
+    def run_again(self, item: Item) -> bool:
+        """Ask for one item anew (another model is active, or it failed); False where it waits or runs already."""
+        if item.state not in (ItemState.DONE, ItemState.FAILED) or item.source.kind == "other":
+            return False
+        item.state, item.prediction, item.error, item.lane = ItemState.QUEUED, None, None, Lane.OWNER
+        self._tell(item)
+        self._next()
+        return True
 
     def set_model(self, model: str, params: Mapping[str, Any] | None = None) -> None:
         """The model that answers from now on ("" holds the queue), and what every request asks for beside its input."""

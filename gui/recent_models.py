@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -35,6 +36,7 @@ class RecentModels:
     def __init__(self, file: Path | None = None, now: Callable[[], float] = time.time) -> None:
         self._file = file
         self._now = now
+        self._writing = threading.Lock()
         self.models: tuple[RecentModel, ...] = ()
 
     def read(self) -> tuple[RecentModel, ...]:
@@ -50,11 +52,15 @@ class RecentModels:
             log.warning("%s could not be read as recent models: %s", self._file.name, error)
             return ()
 
-    def write(self, models: tuple[RecentModel, ...]) -> None:
-        """Raises OSError (cannot be written)."""
+    def write(self) -> None:
+        """Keep the list as it is now; threads take turns, so that an older one never ends up in the file.
+
+        Raises OSError (cannot be written).
+        """
         if self._file is not None:
-            data = {"version": 1, "models": [asdict(model) for model in models]}
-            write_atomically(self._file, json.dumps(data, indent=1).encode() + b"\n")
+            with self._writing:
+                data = {"version": 1, "models": [asdict(model) for model in self.models]}
+                write_atomically(self._file, json.dumps(data, indent=1).encode() + b"\n")
 
     def opened(self, path: Path, name: str, task: str, format_: str) -> None:
         """``path`` was opened now."""

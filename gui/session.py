@@ -13,8 +13,9 @@ import os
 import platform
 import re
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -53,6 +54,7 @@ class SessionFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._faults: IO[bytes] | None = None
+        self._writing = threading.Lock()
 
     def begin(self) -> LastRun | None:
         """Mark that a run began; the run before where it left its mark. Raises OSError (cannot be written)."""
@@ -76,10 +78,12 @@ class SessionFiles:
             self._faults = None
         (self._folder / MARKER).unlink(missing_ok=True)
 
-    def save(self, session: Session) -> None:
-        """Raises OSError (cannot be written)."""
-        data = asdict(session) | {"version": 1}
-        write_atomically(self._folder / SESSION, json.dumps(data, indent=1).encode() + b"\n")
+    def save(self, newest: Callable[[], Session]) -> None:
+        """Keep what ``newest`` says when its turn has come: threads take turns, so that an older session never ends up
+        in the file. Raises OSError (cannot be written)."""
+        with self._writing:
+            data = asdict(newest()) | {"version": 1}
+            write_atomically(self._folder / SESSION, json.dumps(data, indent=1).encode() + b"\n")
 
     def load(self) -> Session:
         """What was open; nothing where there is no such file or it cannot be read as one (then the log says so)."""

@@ -141,8 +141,7 @@ class ModelPicker(Chooser):
         self.file_asked.emit()
 
     def _keep(self) -> None:
-        models = self._recent.models
-        self._bridge.run(self, lambda: self._recent.write(models), lambda _: None, self._on_failed)
+        self._bridge.run(self, self._recent.write, lambda _: None, self._on_failed)
 
     def _on_failed(self, error: BaseException) -> None:
         self.status.emit("error", f"The list of models could not be kept. {error_text(error).sentence}")

@@ -303,9 +303,16 @@ class PredictPage(QWidget):
         self.add_inputs([InputFile(name, "image", data=data, content_type=content_type)], [])
 
     def run_again(self) -> None:
-        """Ask about the shown item once more."""
-        if not self.work.run_again():
+        """Ask the model that is active now for the shown item anew."""
+        item, active = self.work.current, self._shelf.active
+        if item is None:
             self.status.emit("", "Drop something first: there is nothing to ask again.")
+        elif item.source.kind == "other":
+            self.status.emit("", f"{item.source.name} cannot be asked about.")
+        elif active is None:
+            self.status.emit("", "Open a model first: there is none that could answer.")
+        elif not self._queue.run_again(item):
+            self.status.emit("", f"{item.source.name} is being asked already.")
 
     def save_answer(self) -> None:
         """Keep the shown answer as a file: the picture with what was found drawn over it, or JSON."""

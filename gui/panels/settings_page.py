@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
@@ -36,6 +38,8 @@ class SettingsPage(QWidget):
         self.setObjectName("page")
         self._bridge, self._store = bridge, store
         self.settings = settings
+        self._written = settings
+        self._writing = threading.Lock()
         self.theme = Segmented(THEMES, "Look")
         self.theme.set_value(settings.window.theme)
         self.theme.asked.connect(self._on_theme)
@@ -150,9 +154,17 @@ class SettingsPage(QWidget):
         """Set ``values`` of a section and keep them. Raises SettingsInvalid; nothing is changed then."""
         self.settings = replace_setting(self.settings, section, **values)
         self.changed.emit(self.settings)
-        store, settings = self._store, self.settings
-        if store is not None:
-            self._bridge.run(self, lambda: store.save(settings), self._on_saved, self._on_not_saved)
+        if self._store is not None:
+            self._bridge.run(self, self._write, self._on_saved, self._on_not_saved)
+
+    def _write(self) -> None:
+        """The newest settings into the file. Task threads take turns, so that an older state never ends up in it."""
+        assert self._store is not None
+        with self._writing:
+            newest = self.settings
+            if newest is not self._written:
+                self._store.save(newest)
+                self._written = newest
 
     def _on_saved(self, _nothing: object) -> None:
         self.status.emit("ok", "Settings kept.")

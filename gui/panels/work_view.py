@@ -300,13 +300,6 @@ class WorkView(QWidget):
             return None
         return self.image_view.picture_with_answer()
 
-    def run_again(self) -> bool:
-        """Ask the model that is active now about the shown item; False where there is none, or it is under way."""
-        if self.current is None or self.current.state not in (ItemState.DONE, ItemState.FAILED):
-            return False
-        self._queue.run_again(self.current)
-        return True
-
     def set_doubtful_below(self, value: float) -> None:
         self._doubtful_below = self.dock.bars.doubtful_below = self._answer_delegate.doubtful_below = value
         self._show_answer()
@@ -440,6 +433,8 @@ class WorkView(QWidget):
 
     def _on_item_changed(self, item: Item) -> None:
         if item is self.current:
+            if item.state is ItemState.QUEUED:
+                self._bridge.drop(self._refine_ticket)  # of the answer before: it must not take the new one's place
             self._show_answer()
         elif self._follow and item.state in (ItemState.RUNNING, ItemState.FAILED):
             self._to_follow = item

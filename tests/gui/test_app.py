@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,27 @@ def test_every_code_of_the_engine_has_advice() -> None:
     known = set(_BY_CODE) | UNUSABLE_INPUT_CODES
     known |= {"port_in_use", "address_unavailable", "permission_denied", "server_self_check"}
     assert known - set(_ADVICE) == set()
+
+
+def test_the_newest_settings_end_up_in_the_file(
+    qtbot: QtBot, make_window: WindowFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first write is held up while others are asked for: it must not come last."""
+    store = SettingsStore(tmp_path / "settings.json")
+    window = make_window(store=store)
+    gate, save = threading.Event(), store.save
+    first = iter([True])
+
+    def held(settings: Settings) -> None:
+        if next(first, False):
+            assert gate.wait(30)
+        save(settings)
+
+    monkeypatch.setattr(store, "save", held)
+    for percent in (10, 20, 30, 40):
+        window.settings_page.doubtful.setValue(percent)
+    gate.set()
+    qtbot.waitUntil(lambda: store.path.exists() and store.load().window.doubtful_below == 0.4, timeout=WAIT_MS)
+    window.close()
+    qtbot.waitUntil(lambda: window.is_closed, timeout=WAIT_MS)
+    assert store.load().window.doubtful_below == 0.4

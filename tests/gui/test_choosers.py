@@ -143,7 +143,7 @@ def remembering(qtbot: QtBot, engine: FakeEngine, server: FakeServer, tmp_path: 
     recent = RecentModels(tmp_path / FILE)
     recent.opened(tmp_path / "gone.pt", "gone", "object-detection", "torchscript")
     recent.opened(there, "roses", "image-classification", "keras")
-    recent.write(recent.models)
+    recent.write()
     engine.add(spec())
     window = build_window(engine, server, Settings(), state_dir=tmp_path)
     qtbot.addWidget(
@@ -256,7 +256,7 @@ def test_the_list_is_short_and_newest_first(tmp_path: Path) -> None:
         recent.opened(tmp_path / str(number % 33), "n", "t", "f")
     assert len(recent.models) == MOST
     assert [model.opened_at for model in recent.models] == sorted((m.opened_at for m in recent.models), reverse=True)
-    recent.write(recent.models)
+    recent.write()
     assert RecentModels(tmp_path / FILE).read() == recent.models
     assert recent.remove("nothing") is None
     removed = recent.remove(recent.models[3].path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -419,3 +420,43 @@ def test_a_request_is_copied_as_others_can_ask_it(
     assert "once the server is on" in ready_window.status_line.message
     ready_window.copy_request(as_python, "Python")
     compile(QGuiApplication.clipboard().text(), "copied", "exec")
+
+
+def test_f5_keeps_the_answer_where_nobody_could_give_another(
+    qtbot: QtBot, ready_window: MainWindow, engine: FakeEngine, tmp_path: Path
+) -> None:
+    drop(ready_window, picture(tmp_path, "a.png"))
+    wait_for_all(qtbot, ready_window, 1)
+    ready_window.eject_active()
+    qtbot.waitUntil(lambda: ready_window.shelf.active is None, timeout=WAIT_MS)
+    ready_window.predict_page.run_again()
+    assert ready_window.status_line.message.startswith("Open a model first")
+    (item,) = ready_window.queue.items
+    assert item.state is ItemState.DONE
+    assert item.prediction is not None
+
+
+def test_a_sliders_late_answer_does_not_take_the_place_of_a_new_one(
+    qtbot: QtBot, ready_window: MainWindow, engine: FakeEngine, tmp_path: Path
+) -> None:
+    from concurrent.futures import Future
+
+    drop(ready_window, picture(tmp_path, "a.png"))
+    wait_for_all(qtbot, ready_window, 1)
+    (item,) = ready_window.queue.items
+    late: Future[Prediction] = Future()
+    asked = threading.Event()
+
+    def refine(_id: str, _params: dict[str, Any]) -> Future[Prediction]:
+        asked.set()
+        return late
+
+    engine.refine = refine  # type: ignore[method-assign]
+    page = ready_window.predict_page
+    page.work._on_refine(item, {"top_k": 3})
+    qtbot.waitUntil(asked.is_set, timeout=WAIT_MS)
+    page.run_again()
+    wait_for_all(qtbot, ready_window, 1)
+    assert not late.set_running_or_notify_cancel(), "it was withdrawn"
+    assert item.prediction is not None
+    assert item.prediction.id == "p1"
