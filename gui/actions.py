@@ -31,6 +31,7 @@ def fill_menu(window: MainWindow) -> QMenu:
         ("Copy the answer as JSON", "Ctrl+Shift+C", page.copy_answer),
         ("Copy this request as curl", "", lambda: window.copy_request(as_curl, "curl")),
         ("Copy this request as Python", "", lambda: window.copy_request(as_python, "Python")),
+        ("Take the shown one out of the list", "", page.remove_shown),
         ("Clear the list", "", page.clear),
         ("", "", None),
         ("Model card", "Ctrl+I", window.show_card),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
@@ -98,13 +98,30 @@ class PredictQueue(QObject):
         self._params = dict(params or {})
         self._next()
 
-    def clear(self) -> None:
-        """Forget every item; what runs is withdrawn."""
-        if self._running is not None:
-            self._bridge.drop(self._running[1])
+    def clear(self) -> list[tuple[int, Item]]:
+        """Forget every item; what runs is withdrawn. What :meth:`put_back` takes."""
+        return self.take_out(list(self.items))
+
+    def take_out(self, items: Sequence[Item]) -> list[tuple[int, Item]]:
+        """Forget ``items``; one that runs is withdrawn. What :meth:`put_back` takes: where they were."""
+        numbers = {item.number for item in items}
+        taken = [(place, item) for place, item in enumerate(self.items) if item.number in numbers]
+        if self._running is not None and self._running[0].number in numbers:
+            item, ticket = self._running
+            self._bridge.drop(ticket)
             self._running = None
-        self.items.clear()
+            item.state = ItemState.QUEUED
+        self.items = [item for item in self.items if item.number not in numbers]
         self.changed.emit()
+        self._next()
+        return taken
+
+    def put_back(self, taken: Sequence[tuple[int, Item]]) -> None:
+        """Undo :meth:`take_out`; what waited or ran then waits again."""
+        for place, item in taken:
+            self.items.insert(min(place, len(self.items)), item)
+        self.changed.emit()
+        self._next()
 
     def replace_prediction(self, item: Item, prediction: Prediction) -> None:
         item.prediction = prediction

@@ -19,7 +19,7 @@ from gui.panels.loading_card import LoadingCard
 from gui.panels.ready_page import ReadyPage
 from gui.panels.start_page import StartPage
 from gui.panels.work_view import WorkView
-from gui.predict_queue import ItemState, PredictQueue
+from gui.predict_queue import Item, ItemState, PredictQueue
 from gui.samples import read_examples
 from gui.views import VIEWS
 from gui.widgets.banner import Banner
@@ -53,6 +53,8 @@ class PredictPage(QWidget):
         self._bridge, self._shelf, self._queue = bridge, shelf, queue
         self._error_shown = False
         self._pasted = 0
+        self._act: Callable[[], None] = self.open_model
+        """What the banner's button does."""
         self._drag_ticket = 0
         self.banner = Banner()
         self.start = StartPage(bridge)
@@ -114,7 +116,8 @@ class PredictPage(QWidget):
         self.ready.text_asked.connect(self._take_text)
         self.error.back_asked.connect(self.leave_error)
         self.error.open_asked.connect(self.open_model)
-        self.banner.acted.connect(self.open_model)
+        self.banner.acted.connect(lambda: self._act())
+        self.work.remove_asked.connect(self.remove_shown)
         self._queue.changed.connect(self.refresh)
         self._shelf.changed.connect(self.refresh)
         self._shelf.active_changed.connect(self._on_active_changed)
@@ -163,9 +166,29 @@ class PredictPage(QWidget):
 
     def clear(self) -> None:
         """Forget what was dropped; the model stays."""
-        self._queue.clear()
-        self.banner.hide()
+        self._offer_undo(self._queue.clear())
         self.status.emit("ok", "Ready.")
+
+    def remove_shown(self) -> None:
+        """Take the shown item out of the list."""
+        if self.work.current is not None:
+            self._offer_undo(self._queue.take_out([self.work.current]))
+
+    def _offer_undo(self, taken: list[tuple[int, Item]]) -> None:
+        self._act = self.open_model
+        if not taken:
+            self.banner.hide()
+            return
+        one = taken[0][1].source.name if len(taken) == 1 else f"{len(taken)} things"
+        self.banner.say("accent", f"{one} {'was' if len(taken) == 1 else 'were'} taken out of the list.", "", "Undo")
+
+        def undo() -> None:
+            self.banner.hide()
+            self._act = self.open_model
+            self._queue.put_back(taken)
+            self.work.show_item(taken[0][1])
+
+        self._act = undo
 
     def _on_active_changed(self) -> None:
         active = self._shelf.active
@@ -260,6 +283,7 @@ class PredictPage(QWidget):
             self.work.show_item(added[0])
         if inputs and self._shelf.active is None and self._shelf.loading is None:
             waits = "It runs" if len(inputs) == 1 else f"All {len(inputs)} run"
+            self._act = self.open_model
             self.banner.say("accent", "No model is open yet.", f"{waits} as soon as one is ready.", "Open model…")
         self.refresh()
 

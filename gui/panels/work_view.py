@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from PySide6.QtCore import QItemSelection, QItemSelectionModel, QModelIndex, Qt, QTimer, Signal
-from PySide6.QtGui import QGuiApplication, QImage, QResizeEvent
+from PySide6.QtGui import QGuiApplication, QImage, QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QBoxLayout,
@@ -52,6 +52,18 @@ WAVE_POINTS = 1200
 FOLLOW_EVERY_MS = 200
 
 
+class _Strip(QListView):
+    """``remove_asked`` by Delete."""
+
+    remove_asked = Signal()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Delete:
+            self.remove_asked.emit()
+        else:
+            super().keyPressEvent(event)
+
+
 class WorkView(QWidget):
     """Shows one item of the queue. ``answered(Prediction)`` when the shown one got its answer."""
 
@@ -59,6 +71,7 @@ class WorkView(QWidget):
     zoomed = Signal(float)
     card_asked = Signal(str)
     keep_asked = Signal(object)
+    remove_asked = Signal()
     failed = Signal(object)
 
     def __init__(self, bridge: EngineBridge, queue: PredictQueue, shelf: ModelShelf, doubtful_below: float) -> None:
@@ -178,7 +191,8 @@ class WorkView(QWidget):
         return card, name, facts, doubtful
 
     def _strip_parts(self) -> tuple[QWidget, QListView]:
-        view = QListView()
+        view = _Strip()
+        view.remove_asked.connect(self.remove_asked)
         view.setModel(self.items_model)
         view.setItemDelegate(ThumbnailDelegate(view))
         view.setFlow(QListView.Flow.LeftToRight)

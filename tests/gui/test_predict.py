@@ -460,3 +460,45 @@ def test_a_sliders_late_answer_does_not_take_the_place_of_a_new_one(
     assert not late.set_running_or_notify_cancel(), "it was withdrawn"
     assert item.prediction is not None
     assert item.prediction.id == "p1"
+
+
+def test_what_is_taken_out_of_the_list_can_be_put_back(
+    qtbot: QtBot, ready_window: MainWindow, engine: FakeEngine, tmp_path: Path
+) -> None:
+    drop(ready_window, *(picture(tmp_path, f"{name}.png") for name in "abc"))
+    wait_for_all(qtbot, ready_window, 3)
+    queue, page = ready_window.queue, ready_window.predict_page
+
+    def names() -> list[str]:
+        return [item.source.name for item in queue.items]
+
+    page.work.show_item(queue.items[1])
+    qtbot.keyClick(page.work.strip, Qt.Key.Key_Delete)
+    assert names() == ["a.png", "c.png"]
+    assert page.banner.sentence == "b.png was taken out of the list."
+    assert page.work.items_model.rowCount() == 2
+    page.banner.action.click()
+    assert names() == ["a.png", "b.png", "c.png"]
+    assert page.banner.isHidden()
+    assert page.work.current is queue.items[1]
+    page.clear()
+    assert names() == []
+    assert page.banner.sentence == "3 things were taken out of the list."
+    page.banner.action.click()
+    assert names() == ["a.png", "b.png", "c.png"]
+    assert all(item.prediction is not None for item in queue.items), "their answers came back with them"
+    assert len(engine.requests) == 3
+
+
+def test_what_waited_when_it_was_taken_out_runs_when_it_is_put_back(
+    qtbot: QtBot, ready_window: MainWindow, engine: FakeEngine, tmp_path: Path
+) -> None:
+    engine.hold = True
+    drop(ready_window, picture(tmp_path, "a.png"), picture(tmp_path, "b.png"))
+    qtbot.waitUntil(lambda: len(engine.held) == 1, timeout=WAIT_MS)
+    ready_window.predict_page.clear()
+    qtbot.waitUntil(lambda: engine.held[0][1].cancelled(), timeout=WAIT_MS)
+    engine.hold = False
+    ready_window.predict_page.banner.action.click()
+    wait_for_all(qtbot, ready_window, 2)
+    assert ready_window.queue.counts[ItemState.DONE] == 2
