@@ -44,6 +44,8 @@ def fill_menu(window: MainWindow) -> QMenu:
         ("Settings", "Ctrl+,", lambda: window.show_page(SETTINGS)),
         ("", "", None),
         ("Commands…", "Ctrl+K", window.palette_.open_palette),
+        ("Next part of the window", "F6", lambda: window.next_region(1)),
+        ("Part of the window before", "Shift+F6", lambda: window.next_region(-1)),
         ("Cancel or close", "Esc", window.cancel_newest),
         ("Close this model", "", window.eject_active),
         ("", "", None),

@@ -15,7 +15,16 @@ from PySide6.QtGui import (
     QDropEvent,
     QGuiApplication,
 )
-from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QStackedWidget, QSystemTrayIcon, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QHBoxLayout,
+    QMainWindow,
+    QStackedWidget,
+    QSystemTrayIcon,
+    QVBoxLayout,
+    QWidget,
+)
 
 from engine import EnginePort
 from engine.errors import ConsentRequired
@@ -408,6 +417,22 @@ class MainWindow(QMainWindow):
         self.pages.setCurrentIndex(index)
         self.rail.select(PREDICT if index == CARD else index)
         self._show_position()
+
+    def next_region(self, step: int) -> None:
+        """Move the keyboard to the next part: header, rail, page, in this order and round again."""
+        regions = [part for part in (self.header, self.rail, self.pages.currentWidget()) if part is not None]
+        focus = QApplication.focusWidget()
+        at = next((i for i, region in enumerate(regions) if focus is not None and region.isAncestorOf(focus)), None)
+        order = [((at if at is not None else (-1 if step > 0 else 0)) + step * n) % len(regions) for n in range(1, 4)]
+        for number in order:
+            controls = [
+                widget for widget in regions[number].findChildren(QWidget)
+                if widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isVisible() and widget.isEnabled()
+            ]  # fmt: skip
+            if controls:
+                checked = [w for w in controls if isinstance(w, QAbstractButton) and w.isChecked()]
+                (checked or controls)[0].setFocus(Qt.FocusReason.TabFocusReason)
+                return
 
     def _show_position(self, *_changed: object) -> None:
         items, current = self.queue.items, self.predict_page.work.current

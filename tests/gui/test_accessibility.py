@@ -209,6 +209,20 @@ def test_tab_goes_round_and_meets_everything_once(qtbot: QtBot, busy_window: Mai
     assert missed == []
 
 
+def test_f6_goes_from_part_to_part(qtbot: QtBot, busy_window: MainWindow) -> None:
+    window = busy_window
+    window.centralWidget().setFocus()
+    parts = []
+    for modifier in (Qt.KeyboardModifier.NoModifier,) * 4 + (Qt.KeyboardModifier.ShiftModifier,) * 2:
+        press(Qt.Key.Key_F6, modifier)
+        focus = QApplication.focusWidget()
+        assert focus is not None
+        regions = {"header": window.header, "rail": window.rail, "page": window.server_page}
+        parts.append(next(name for name, region in regions.items() if region.isAncestorOf(focus)))
+    assert parts == ["header", "rail", "page", "header", "page", "rail"]
+    assert window.rail.buttons[SERVER].hasFocus(), "the page one is on, not the first in the rail"
+
+
 # -- contrast ----------------------------------------------------------------------------------------------------------
 def contrast(one: QColor, other: QColor) -> float:
     """WCAG 2.1, "contrast ratio"."""
