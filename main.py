@@ -406,7 +406,7 @@ def list_keys() -> None:
 def add_key(
     name: str, rights: tuple[str, ...], models: tuple[str, ...], per_minute: int | None, at_once: int | None
 ) -> None:
-    """Make a key called NAME and print it: it is shown this once. A running server takes it at its next start."""
+    """Make a key called NAME and print it: it is shown this once. A running server takes it at once."""
     from embedded_server.access import RIGHTS
     from engine.errors import SettingsInvalid
 
@@ -424,7 +424,7 @@ def add_key(
 @keys.command("remove")
 @click.argument("name")
 def remove_key(name: str) -> None:
-    """End the key called NAME. A running server ends it at its next start."""
+    """End the key called NAME, for a running server too."""
     try:
         found = key_store().remove(name)
     except OSError as error:

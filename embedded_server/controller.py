@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,9 @@ WINDOW_KEY = "window"
 GOLDEN_KEY = "(golden)"
 """Of one question that the server asks itself; no name that a kept key could have."""
 SELF_CHECK_S = 10.0
+KEYS_JOIN_S = 5.0
+KEYS_EVERY_S = 1.0
+"""How often the key file is looked at while its keys let in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class _Running:
     http: HttpServer
     door: Door
     own: frozenset[str] = frozenset()
+    ended: threading.Event = field(default_factory=threading.Event)
 
 
 class ServerController:
@@ -124,6 +128,7 @@ class ServerController:
         self._lock = threading.Lock()
         self._base = ServerState(port=settings.port)
         self._running: _Running | None = None
+        self._watcher: threading.Thread | None = None
         self._notifier = CoalescingNotifier(lambda: self.state)
         self._refusals = Refusals(self._notifier.changed)
         self._held = _Held()
@@ -330,12 +335,40 @@ class ServerController:
                 self._set(ServerState(port=plan.options.port))
                 raise
             self._set(state, running)
+            if plan.from_window or plan.options.named_keys:
+                self._watcher = threading.Thread(
+                    target=self._watch_keys, args=(running,), name="server-keys", daemon=True
+                )
+                self._watcher.start()
             return self.state
+
+    def _watch_keys(self, running: _Running) -> None:
+        """Let in whom ``deskside keys`` let in meanwhile, and nobody it ended."""
+        while not running.ended.wait(KEYS_EVERY_S):
+            try:
+                if not self._keys.has_changed() or not self._switch.acquire(blocking=False):
+                    continue  # a switch under way reads them itself, and may wait for this thread's end
+            except OSError as error:
+                log.warning("the keys could not be looked at: %s", error)
+                continue
+            try:
+                self._renew_rules()
+                shown = self._base.key
+                if shown is not None and running.plan.from_window:
+                    self._set(replace(self._base, key=self._keys.info(shown.name)))
+            except OSError as error:
+                log.warning("the keys could not be read again: %s", error)
+            finally:
+                self._switch.release()
 
     def _stop(self) -> None:
         running = self._running
         if running is None:
             return
+        running.ended.set()
+        if self._watcher is not None:
+            self._watcher.join(KEYS_JOIN_S)
+            self._watcher = None
         self._set(replace(self._base, phase=ServerPhase.STOPPING), running)
         _close(running, self._settings.drain_s)
         if (used := running.door.key_limits.last_used()) and self._keys.path.exists():

@@ -68,7 +68,8 @@ class KeyStore:
     """The named keys in ``keys.json`` (mode 0600): ``{"version": 1, "keys": [{name, sha256, ends, created_at, rights,
     models, per_minute, at_once, last_used}]}``.
 
-    Secrets are never written. The secret of a key this process made stays readable through :meth:`info`. Thread-safe.
+    Secrets are never written. The secret of a key this process made stays readable through :meth:`info`. Thread-safe;
+    what another process wrote (``deskside keys``) is read before anything is said or written.
     A file that cannot be read as keys counts as holding none (nobody gets in) and is kept beside as ``.damaged``.
     """
 
@@ -78,7 +79,14 @@ class KeyStore:
         self._secrets: dict[str, str] = {}
         self._keys: dict[str, _Stored] = {}
         self._ended: _Stored | None = None
+        self._seen: tuple[int, int, int] | None = None
+        """The file as it was read or written last: modified at (ns), size, inode; None where there was none."""
         self._read = False
+
+    def has_changed(self) -> bool:
+        """Whether the file is another one than what was read last. Raises OSError."""
+        with self._lock:
+            return self._signature() != self._seen
 
     def digests(self) -> tuple[KeyDigest, ...]:
         """What :class:`~embedded_server.access.AccessRules` compares with. Raises OSError (file unreadable)."""
@@ -180,14 +188,26 @@ class KeyStore:
         data = {"version": 1, "keys": [_as_json(key) for key in keys.values()]}
         write_atomically(self.path, orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n", mode=0o600)
         self._keys = keys
+        self._seen = self._signature()
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        try:
+            facts = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
     def _load(self) -> None:
-        if self._read:
+        seen = self._signature()
+        if self._read and seen == self._seen:
             return
+        before, self._keys = self._keys, {}
+        self._seen = seen
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
             self._read = True
+            self._secrets.clear()
             return
         try:
             self._keys = {key.name: key for key in map(_from_json, orjson.loads(data)["keys"])}
@@ -195,7 +215,10 @@ class KeyStore:
             aside = self.path.with_name(self.path.name + ".damaged")
             os.replace(self.path, aside)
             log.warning("%s could not be read as keys (%s): set aside, all keys have ended", self.path.name, error)
+            self._seen = None
         self._read = True
+        for name in [n for n in self._secrets if before.get(n) != self._keys.get(n)]:
+            del self._secrets[name]  # of a key that was made anew, or ended, elsewhere
 
 
 def _as_json(key: _Stored) -> dict[str, object]:

@@ -15,11 +15,12 @@ from embedded_server import controller as controller_module
 from embedded_server.addresses import InterfaceAddress, lan_addresses
 from embedded_server.controller import GOLDEN_KEY, ServerController
 from embedded_server.door import CALLERS, Door
-from embedded_server.keys import NAME
+from embedded_server.keys import NAME, KeyStore
 from embedded_server.reach import check_reach, read_firewall
 from engine.errors import SettingsInvalid
 from engine.serving_types import ServerPhase, ServerScope, ServerState
 from engine.settings import ServerSettings
+from tests.embedded_server.conftest import until
 from tests.embedded_server.test_controller import free_port, get
 from tests.embedded_server.wire import Answer, Wire
 from tests.embedded_server.wsgi import KEYED, LAN, RULES, SECRET, Door2Client, code
@@ -242,3 +243,31 @@ def test_settings_of_a_server_that_is_off_wait_for_its_start(controller: ServerC
     port = controller.start(ServerScope.COMPUTER, free_port()).port
     with Wire(port) as wire:
         assert wire.request("POST", "/predict/digits-keras", b"x" * 2000).answer().status == 413
+
+
+def test_keys_of_the_command_line_hold_in_a_running_server(
+    controller: ServerController, network: ServerState, lan: InterfaceAddress, tmp_path: Path
+) -> None:
+    """Another process makes and ends keys in the same file; neither side writes over the other's."""
+    elsewhere = KeyStore(tmp_path / "data" / "keys.json")
+    theirs = elsewhere.add("from a terminal")
+
+    def known() -> set[str]:
+        assert controller._running is not None
+        return {key.name for key in controller._running.door.rules.keys}
+
+    until(lambda: "from a terminal" in known(), "the new key is read")
+    assert ask(network, lan, theirs.secret).status == 200
+    ours = controller.add_key("from the window")
+    assert {info.name for info in elsewhere.infos()} == {"window", "from a terminal", "from the window"}
+    assert ask(network, lan, ours.secret).status == 200
+    assert network.key is not None
+    assert ask(network, lan, network.key.secret).status == 200, "the window's own key goes on"
+    elsewhere.remove("from the window")
+    until(lambda: "from the window" not in known(), "the end is read")
+    assert ask(network, lan, ours.secret).status == 401
+    renewed = elsewhere.renew("window")
+    until(lambda: controller.state.key is not None and controller.state.key.ends == renewed.ends, "it is read")
+    assert ask(network, lan, renewed.secret).status == 200
+    assert controller.state.key is not None
+    assert controller.state.key.secret is None, "it is not known here"
