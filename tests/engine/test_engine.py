@@ -362,7 +362,9 @@ def test_ids_name_models_and_the_same_model_is_loaded_once(tmp_path: Path) -> No
 
 def test_a_bare_engine_works_without_arguments() -> None:
     with Engine() as engine:
-        assert engine.stats() == {"models": [], "waiting": 0, "running": 0}
+        stats = engine.stats()
+        assert set(stats.pop("memory")) == {"total", "available", "models", "others", "budget"}
+        assert stats == {"models": [], "waiting": 0, "running": 0}
 
 
 def test_inferences_are_counted_over_restarts(tmp_path: Path) -> None:
