@@ -1,6 +1,12 @@
 # Everything here sets itself up: python3 and make are all a machine needs. `make help` lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two at a time: most tests wait for processes of their own. By files, so that what a module makes is made once.
+TEST_WORKERS ?= 2
+# schemathesis gives every operation the same test id, and of equal ids only one would run in such a process.
+TEST_ALONE := tests/embedded_server/test_openapi.py
+ONE_PROCESS = $(TEST_ENV) $(BIN)/python -m pytest $(TEST_ALONE)
+PROCESSES = $(TEST_ENV) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --ignore=$(TEST_ALONE)
 # A worker that spins while it waits takes the cores from its neighbours; offscreen needs no display.
 TEST_ENV := QT_QPA_PLATFORM=offscreen OMP_WAIT_POLICY=PASSIVE
 
@@ -30,10 +36,12 @@ contracts: setup-test ## who may import whom: import-linter
 	$(BIN)/lint-imports
 
 test: lint types contracts ## set up, then lint, types, contracts and all tests but the slow ones
-	$(TEST_ENV) $(BIN)/python -m pytest -m "not slow"
+	$(PROCESSES) -m "not slow"
+	$(ONE_PROCESS) -m "not slow"
 
 test-all: lint types contracts ## the same with every test, however long it takes
-	$(TEST_ENV) $(BIN)/python -m pytest
+	$(PROCESSES)
+	$(ONE_PROCESS)
 
 test-gpu: ## tests on this machine's GPU, with PYTHON's own PyTorch (no Qt, no TensorFlow needed)
 	$(PYTHON) -m pytest -c tests/gpu/pytest.ini tests/gpu

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,16 @@ os.environ["QT_QPA_PLATFORM"] = "offscreen"
 os.environ["DESKSIDE_HOME"] = tempfile.mkdtemp(prefix="deskside-tests-")
 
 LEAK_WAIT_S = 10.0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Several processes share the tests by their ids: of two with one id the second would never run."""
+    if hasattr(config, "workerinput"):
+        twice = [node for node, times in Counter(item.nodeid for item in items).items() if times > 1]
+        if twice:
+            raise pytest.UsageError(
+                f"{len(twice)} ids name several tests, which only one process runs all: {twice[:3]}"
+            )
 
 
 @pytest.fixture(autouse=True)
