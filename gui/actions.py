@@ -23,6 +23,7 @@ def fill_menu(window: MainWindow) -> QMenu:
         ("Open a model…", "Ctrl+L", page.open_model),
         ("Open a folder…", "", page.open_folder),
         ("Paste", "Ctrl+V", page.paste),
+        ("Camera", "Ctrl+E", window.show_camera),
         ("Copy the answer as JSON", "Ctrl+Shift+C", page.copy_answer),
         ("Clear the list", "", page.clear),
         ("", "", None),
