@@ -24,6 +24,7 @@ def fill_menu(window: MainWindow) -> QMenu:
         ("Open a folder…", "", page.open_folder),
         ("Paste", "Ctrl+V", page.paste),
         ("Camera", "Ctrl+E", window.show_camera),
+        ("Ask about a part of the screen…", "Ctrl+Shift+E", page.ask_about_screen),
         ("Copy the answer as JSON", "Ctrl+Shift+C", page.copy_answer),
         ("Clear the list", "", page.clear),
         ("", "", None),

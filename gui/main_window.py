@@ -371,6 +371,7 @@ class MainWindow(QMainWindow):
         if self._closing.under_way:
             return
         self.setEnabled(False)
+        self.predict_page.screen_region.cancel()
         serving = not self.server.is_off
         self.status_line.say("accent", "Closing. Requests already taken are answered." if serving else "Closing.")
         self.queue.set_model("")

@@ -18,6 +18,7 @@ from gui.panels.error_panel import ErrorPanel
 from gui.panels.live_view import LiveView
 from gui.panels.loading_card import LoadingCard
 from gui.panels.ready_page import ReadyPage
+from gui.panels.screen_region import ScreenRegion
 from gui.panels.start_page import StartPage
 from gui.panels.work_view import WorkView
 from gui.png import png_of
@@ -65,6 +66,7 @@ class PredictPage(QWidget):
         self.ready = ReadyPage(bridge)
         self.work = WorkView(bridge, queue, shelf, doubtful)
         self.live = LiveView(bridge, shelf, sources, doubtful)
+        self.screen_region = ScreenRegion(bridge, self)
         self.error = ErrorPanel()
         self.stack = QStackedWidget()
         for page in (self.start, self.loading, self.ready, self.work, self.live, self.error):
@@ -126,6 +128,8 @@ class PredictPage(QWidget):
         self.live.card_asked.connect(self.card_asked)
         self.live.keep_asked.connect(self.keep_asked)
         self.live.failed.connect(self._on_view_failed)
+        self.screen_region.taken.connect(self._take_region)
+        self.screen_region.failed.connect(self._on_take_failed)
         self.error.back_asked.connect(self.leave_error)
         self.error.open_asked.connect(self.open_model)
         self.banner.acted.connect(self.open_model)
@@ -309,6 +313,15 @@ class PredictPage(QWidget):
         self._pasted += 1
         name = f"Pasted picture {self._pasted}"
         self.add_inputs([InputFile(name, "image", data=data, content_type=content_type)], [])
+
+    def ask_about_screen(self) -> None:
+        """Let the person mark a part of the screen; it is taken like a pasted picture."""
+        self.screen_region.begin(self.window())
+
+    def _take_region(self, data: bytes) -> None:
+        self._pasted += 1
+        name = f"Part of the screen {self._pasted}"
+        self.add_inputs([InputFile(name, "image", data=data, content_type="image/png")], [])
 
     def _keep_picture(self, picture: InputFile) -> None:
         """From the camera into the list, while the camera goes on."""
