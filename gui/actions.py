@@ -28,6 +28,8 @@ def fill_menu(window: MainWindow) -> QMenu:
         ("Paste", "Ctrl+V", page.paste),
         ("Run again", "F5", page.run_again),
         ("Save the answer…", "Ctrl+S", page.save_answer),
+        ("Camera", "Ctrl+E", window.show_camera),
+        ("Ask about a part of the screen…", "Ctrl+Shift+E", page.ask_about_screen),
         ("Copy the answer as JSON", "Ctrl+Shift+C", page.copy_answer),
         ("Copy this request as curl", "", lambda: window.copy_request(as_curl, "curl")),
         ("Copy this request as Python", "", lambda: window.copy_request(as_python, "Python")),

@@ -84,6 +84,10 @@ class EngineBridge(QObject):
         if pending is not None and pending.future is not None:
             pending.future.cancel()
 
+    def is_pending(self, ticket: int) -> bool:
+        """Whether the answer to ``ticket`` is still to come."""
+        return ticket in self._pending
+
     def close(self, wait: bool = True) -> None:
         """End the subscription and the threads; blocks until they are gone where ``wait`` is set. Idempotent."""
         with self._gate:

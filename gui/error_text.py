@@ -70,6 +70,14 @@ _ADVICE = {
     "file_unreadable": "Check that the file is still there and that you may read it.",
     "file_too_large": "Use a smaller file.",
     "file_kind": "It stays untouched.",
+    "camera_missing": "Connect a camera, then look again.",
+    "camera_refused": "Allow it in the system's privacy settings, on Linux by joining the group video.",
+    "camera_busy": "Close the program that uses it, then start again.",
+    "camera_lost": "Check its cable, then start again.",
+    "camera_support": "Install deskside[camera], or use another camera. Recorded clips can be played meanwhile.",
+    "camera_ended": "Start it again; the model and your list are untouched.",
+    "clip_unreadable": "Choose a folder of JPEG pictures, or an animated GIF, WebP or PNG.",
+    "screen_refused": "Take a screenshot with the desktop's own tool, then paste it here with Ctrl+V.",
     "internal": "Copy the details and report them. The window keeps working.",
 }  # fmt: skip
 
@@ -84,6 +92,15 @@ class FileProblem(EngineError):
     """A dropped file that never reached the engine. ``code`` is file_unreadable, file_too_large or file_kind."""
 
     code = "file_unreadable"
+
+
+CAMERA_CODES = frozenset(code for code in _ADVICE if code.startswith(("camera_", "clip_")))
+
+
+class FrameProblem(EngineError):
+    """A camera, a clip or the screen gives no picture. ``code`` is one of ``CAMERA_CODES``, or screen_refused."""
+
+    code = "camera_ended"
 
 
 def error_text(error: BaseException) -> ErrorText:

@@ -34,6 +34,7 @@ from gui.actions import CARD, PREDICT, SERVER, SETTINGS, fill_menu
 from gui.closing import CLOSE_WITHIN_MS, Closing
 from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
+from gui.frames import CaptureSources
 from gui.keep_awake import KeepAwake
 from gui.life import Life
 from gui.model_changes import ModelChanges
@@ -94,7 +95,10 @@ class MainWindow(QMainWindow):
         self.changes = ModelChanges(self.bridge, self.shelf, self.server, self)
         self.header = Header(self.shelf)
         self.rail = Rail()
-        self.predict_page = PredictPage(self.bridge, self.shelf, self.queue, examples, settings.window.doubtful_below)
+        self.predict_page = PredictPage(
+            self.bridge, self.shelf, self.queue, examples, settings.window.doubtful_below,
+            CaptureSources(settings.worker),
+        )  # fmt: skip
         has_tray = QSystemTrayIcon.isSystemTrayAvailable()
         self.settings_page = SettingsPage(self.bridge, settings, settings_store, has_tray=has_tray)
         self.server_page = ServerPage(self.server, self.shelf, settings, self.settings_page.change)
@@ -114,6 +118,7 @@ class MainWindow(QMainWindow):
         self._closing = Closing(
             (
                 self.loader.cancel_all,
+                self.predict_page.live.session.shut_down,
                 self.server.stop_now,
                 self.bridge.close,
                 self.loader.shut_down,
@@ -170,6 +175,8 @@ class MainWindow(QMainWindow):
         page.answered.connect(self.status_line.show_timing)
         page.answered.connect(self._show_position)
         page.zoomed.connect(self._show_position)
+        page.live.opened.connect(self._show_position)
+        page.live.left.connect(self._show_position)
         self.queue.changed.connect(self._show_position)
         page.card_asked.connect(self.show_card)
         page.keep_asked.connect(self.changes.keep)
@@ -305,12 +312,19 @@ class MainWindow(QMainWindow):
             self.load_model(card.path)
 
     def cancel_newest(self) -> None:
-        """Cancel the load that was asked for last; with none under way, leave the model card."""
+        """Cancel the load that was asked for last; with none under way, stop the camera or leave the model card."""
         loading = self.shelf.loading
         if loading is not None:
             self.loader.cancel(loading.token)
+        elif self.predict_page.live.is_on:
+            self.predict_page.live.stop()
         elif self.pages.currentIndex() == CARD:
             self.show_page(PREDICT)
+
+    def show_camera(self) -> None:
+        """A camera's picture on the Predict page, with the model's answer over it."""
+        self.show_page(PREDICT)
+        self.predict_page.live.start()
 
     def eject_active(self) -> None:
         """Close the model that answers what is dropped."""
@@ -401,6 +415,7 @@ class MainWindow(QMainWindow):
         if self._theme_switch is not None:
             self._theme_switch.apply(settings.window.theme)
         self.predict_page.work.set_doubtful_below(settings.window.doubtful_below)
+        self.predict_page.live.dock.bars.doubtful_below = settings.window.doubtful_below
         if settings.server != self._served_with:
             self._served_with = settings.server
             self.server.apply(settings.server)
@@ -437,7 +452,8 @@ class MainWindow(QMainWindow):
     def _show_position(self, *_changed: object) -> None:
         items, current = self.queue.items, self.predict_page.work.current
         parts = []
-        if self.pages.currentIndex() == PREDICT and current is not None and current in items:
+        listed = self.pages.currentIndex() == PREDICT and not self.predict_page.live.is_on
+        if listed and current is not None and current in items:
             parts.append(f"{items.index(current) + 1} of {len(items)}")
             if current.source.kind == "image" and self.predict_page.work.image_view.has_picture:
                 parts.append(f"{self.predict_page.work.image_view.scale * 100:.0f} %")
@@ -473,6 +489,7 @@ class MainWindow(QMainWindow):
         if self._closing.under_way:
             return
         self.setEnabled(False)
+        self.predict_page.screen_region.cancel()
         serving = not self.server.is_off
         self.status_line.say("accent", "Closing. Requests already taken are answered." if serving else "Closing.")
         self.queue.set_model("")

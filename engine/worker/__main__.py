@@ -1,8 +1,10 @@
-"""``python -m engine.worker``: one model's process; with ``--inspect`` the framework-free inspector."""
+"""``python -m engine.worker``: one model's process; with ``--inspect`` the framework-free inspector, with ``--capture``
+a camera's."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import NoReturn
 
@@ -17,6 +19,11 @@ def main(arguments: list[str]) -> NoReturn:
         from engine.worker.inspector import Inspector
 
         sys.exit(Inspector(channel).run())
+    if "--capture" in arguments:
+        from engine.worker.capture.loop import CaptureLoop
+
+        # Not by the interpreter's own way out: it would wait for a driver that stands still.
+        os._exit(CaptureLoop(channel).run())
     from engine.worker.loop import WorkerLoop, leave_process
 
     # Threads may be deep inside a framework: the interpreter's own way out would wait for them, or pull it from

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QMimeData, Signal
-from PySide6.QtGui import QGuiApplication, QImage, QImageWriter
+from PySide6.QtCore import QMimeData, Qt, Signal
+from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from engine.settings import write_atomically
 from gui.engine_bridge import EngineBridge
 from gui.error_text import FileProblem, error_text
+from gui.frames import FrameSources
 from gui.intake import INPUT_SUFFIXES, MODEL_SUFFIXES, InputFile, Intake, summary, take_in
 from gui.model_shelf import ModelShelf
 from gui.panels.error_panel import ErrorPanel
+from gui.panels.live_view import LiveView
 from gui.panels.loading_card import LoadingCard
 from gui.panels.ready_page import ReadyPage
+from gui.panels.screen_region import ScreenRegion
 from gui.panels.start_page import StartPage
 from gui.panels.work_view import WorkView
+from gui.png import png_of
 from gui.predict_queue import Item, ItemState, PredictQueue
 from gui.samples import read_examples
 from gui.views import VIEWS
@@ -46,7 +50,13 @@ class PredictPage(QWidget):
     keep_asked = Signal(object)
 
     def __init__(
-        self, bridge: EngineBridge, shelf: ModelShelf, queue: PredictQueue, examples: Sequence[Path], doubtful: float
+        self,
+        bridge: EngineBridge,
+        shelf: ModelShelf,
+        queue: PredictQueue,
+        examples: Sequence[Path],
+        doubtful: float,
+        sources: FrameSources,
     ) -> None:
         super().__init__()
         self.setObjectName("page")
@@ -61,9 +71,11 @@ class PredictPage(QWidget):
         self.loading = LoadingCard()
         self.ready = ReadyPage(bridge)
         self.work = WorkView(bridge, queue, shelf, doubtful)
+        self.live = LiveView(bridge, shelf, sources, doubtful)
+        self.screen_region = ScreenRegion(bridge, self)
         self.error = ErrorPanel()
         self.stack = QStackedWidget()
-        for page in (self.start, self.loading, self.ready, self.work, self.error):
+        for page in (self.start, self.loading, self.ready, self.work, self.live, self.error):
             self.stack.addWidget(page)
         self.toolbar = self._toolbar()
         box = QVBoxLayout(self)
@@ -84,10 +96,11 @@ class PredictPage(QWidget):
         row.setSpacing(8)
         self.open_button = Button("Open files…", "image-plus")
         self.paste_button = Button("Paste", "clipboard", "flat")
+        self.camera_button = Button("Camera", "camera", "flat")
         self.copy_button = Button("Copy JSON", "code", "flat")
         self.save_button = Button("Save…", "save", "flat", name="Save the answer")
         self.clear_button = Button("Clear", "x", "flat", name="Clear the list")
-        for button in (self.open_button, self.paste_button):
+        for button in (self.open_button, self.paste_button, self.camera_button):
             row.addWidget(button)
         row.addStretch(1)
         for button in (self.copy_button, self.save_button, self.clear_button):
@@ -97,6 +110,7 @@ class PredictPage(QWidget):
     def _connect(self) -> None:
         self.open_button.clicked.connect(self.open_files)
         self.paste_button.clicked.connect(self.paste)
+        self.camera_button.clicked.connect(self.live.start)
         self.copy_button.clicked.connect(self.copy_answer)
         self.save_button.clicked.connect(self.save_answer)
         self.clear_button.clicked.connect(self.clear)
@@ -114,6 +128,16 @@ class PredictPage(QWidget):
         self.work.keep_asked.connect(self.keep_asked)
         self.work.failed.connect(self._on_view_failed)
         self.ready.text_asked.connect(self._take_text)
+        self.live.opened.connect(self.leave_error)
+        # Queued: it also leaves while the stack is changing to another page.
+        self.live.left.connect(self.refresh, Qt.ConnectionType.QueuedConnection)
+        self.live.keep_picture.connect(self._keep_picture)
+        self.live.answered.connect(self.answered)
+        self.live.card_asked.connect(self.card_asked)
+        self.live.keep_asked.connect(self.keep_asked)
+        self.live.failed.connect(self._on_view_failed)
+        self.screen_region.taken.connect(self._take_region)
+        self.screen_region.failed.connect(self._on_take_failed)
         self.error.back_asked.connect(self.leave_error)
         self.error.open_asked.connect(self.open_model)
         self.banner.acted.connect(lambda: self._act())
@@ -131,6 +155,8 @@ class PredictPage(QWidget):
         page: QWidget
         if self._error_shown:
             page = self.error
+        elif self.live.is_on:
+            page = self.live
         elif loading is not None and (not has_items or counts[ItemState.DONE] == 0):
             waiting = counts[ItemState.QUEUED] + counts[ItemState.RUNNING]
             self.loading.show_load(loading, active, waiting)
@@ -249,7 +275,7 @@ class PredictPage(QWidget):
             if isinstance(image, QImage) and not image.isNull():
                 self._bridge.run(
                     self,
-                    lambda: _png(image),
+                    lambda: png_of(image),
                     lambda data: self._take_pasted(data, "image/png"),
                     self._on_take_failed,
                 )
@@ -277,6 +303,7 @@ class PredictPage(QWidget):
     def add_inputs(self, inputs: list[InputFile], refused: list[tuple[str, FileProblem]]) -> None:
         """Queue inputs, list the refused; both are shown where there is something to run."""
         self._error_shown = False
+        self.live.stop()
         self.work.follow_new()
         added = self._queue.add(inputs, refused)
         if added:
@@ -366,12 +393,26 @@ class PredictPage(QWidget):
             )  # fmt: skip
 
         if picture is not None and path.suffix.lower() != ".json":
-            write(lambda: _png(picture))
+            write(lambda: png_of(picture))
         else:
             self.work.answer_json(lambda text: write(lambda: text.encode() + b"\n"))
 
     def _on_not_written(self, error: BaseException) -> None:
         self.banner.say("error", "The answer could not be written.", error_text(error).sentence)
+
+    def ask_about_screen(self) -> None:
+        """Let the person mark a part of the screen; it is taken like a pasted picture."""
+        self.screen_region.begin(self.window())
+
+    def _take_region(self, data: bytes) -> None:
+        self._pasted += 1
+        name = f"Part of the screen {self._pasted}"
+        self.add_inputs([InputFile(name, "image", data=data, content_type="image/png")], [])
+
+    def _keep_picture(self, picture: InputFile) -> None:
+        """From the camera into the list, while the camera goes on."""
+        self._queue.add([picture], [])
+        self.status.emit("ok", f"{picture.name} is in the list. The list is shown when the camera stops.")
 
     def copy_answer(self) -> None:
         """The shown answer to the clipboard, as the network gives it."""
@@ -460,11 +501,3 @@ def has_address(mime: QMimeData) -> bool:
     """Whether it is an address of the web, as a browser gives for a link or a picture."""
     text = mime.text().strip() if mime.hasText() else ""
     return any(not url.isLocalFile() for url in mime.urls()) or text.startswith(("http:", "https:"))
-
-
-def _png(image: QImage) -> bytes:
-    buffer = QBuffer()
-    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-    if not QImageWriter(buffer, QByteArray(b"png")).write(image):
-        raise FileProblem("The pasted picture cannot be used.", code="file_kind")
-    return bytes(buffer.data().data())

@@ -64,6 +64,7 @@ class ResultDock(Card):
         self.foot.keep_asked.connect(self.keep_answer)
         self.reading = QWidget()
         self._reading_box = QVBoxLayout(self.reading)
+        self._read: object = None
         self._reading_box.setContentsMargins(0, 0, 0, 0)
         self._reading_box.setSpacing(4)
         top = QHBoxLayout()
@@ -245,8 +246,11 @@ class ResultDock(Card):
         self._values_grid.setRowStretch(len(rows) + 2, 1)
 
     def _fill_reading(self, spec: dict[str, Any]) -> None:
-        _empty(self._reading_box)
         words = reading_words(spec)
+        if words == self._read:  # live pictures: the same again, many times a second
+            return
+        self._read = words
+        _empty(self._reading_box)
         if not words:
             return
         self._reading_box.addWidget(label("What the model sees", "strong"))

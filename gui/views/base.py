@@ -81,6 +81,11 @@ class AnswerView(QWidget):
         self.bridge.drop(self._ticket)
         self._ticket = self.bridge.run(self, work, done, self.failed.emit)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether what is shown is still being made: live pictures wait for it, or none would ever be finished."""
+        return self.bridge.is_pending(self._ticket)
+
     def default(self, name: str, otherwise: float) -> float:
         """A threshold that the model's spec states, else what its task takes."""
         value = (self.spec.get("postprocessing") or {}).get(name)

@@ -94,6 +94,14 @@ class ImageView(QWidget):
         self.setAccessibleName(f"Picture {name}")
         self.fit()
 
+    def show_frame(self, preview: ImagePreview, name: str) -> None:
+        """The next picture of the same thing: zoom, divider and what lies over it stay. Raises ValueError as above."""
+        if self._pixmap is None or preview.source_size[0] != self._source_width:
+            self.show_preview(preview, name)
+            return
+        self._pixmap = QPixmap.fromImage(image_of(preview))
+        self.update()
+
     def show_overlay(self, overlay: Overlay | None) -> None:
         """Draw ``overlay`` over the picture from now on, None for nothing."""
         self.overlay = overlay
