@@ -213,7 +213,10 @@ class ModelShelf(QObject):
                 continue
             self._cards[str(entry["id"])] = _card_of(entry)
         self._cards = {k: c for k, c in self._cards.items() if k in seen or c.token}
-        if self.active is None:
+        # One that loads keeps its place: a snapshot of before its load ended may come after the news of it, and one
+        # whose worker is started anew is asked again as soon as it can answer.
+        chosen = self._cards.get(self._active)
+        if chosen is None or chosen.phase in (ChipPhase.FAILED, ChipPhase.STOPPING):
             answering = [card.key for card in self.cards if card.phase in ANSWERING]
             if answering:
                 self.set_active(answering[0])

@@ -44,6 +44,7 @@ from engine.serving_types import (  # noqa: E402
 from engine.settings import Settings, replace_setting  # noqa: E402
 from gui import build_window  # noqa: E402
 from gui.actions import PREDICT, SERVER, SETTINGS  # noqa: E402
+from gui.frames import SourceOrder  # noqa: E402
 from gui.main_window import MainWindow  # noqa: E402
 from gui.model_loader import LoadOrder  # noqa: E402
 from gui.recent_models import RecentModel  # noqa: E402
@@ -455,6 +456,26 @@ def choosers(stage: Stage) -> None:
     window.palette_.close_chooser()
 
 
+def camera(stage: Stage) -> None:
+    """A recorded clip in the camera's place, with the live answer beside it."""
+    window = stage.window
+    stage.load("digits-keras")
+    window.show_page(PREDICT)
+    live = window.predict_page.live
+    from PIL import Image
+
+    folder = Path(tempfile.mkdtemp(prefix="deskside-clip-"))
+    for path in (ROOT / "examples" / "digits-keras" / "samples").glob("*.png"):
+        with Image.open(path) as sample:
+            sample.convert("RGB").save(folder / f"{path.stem}.jpg", quality=95)
+    live.play(SourceOrder("clip", str(folder), "Desk camera"))
+    stage.until(lambda: live.session.frame is not None and bool(live.dock.bars.answers))
+    stage.settle(2.0)
+    stage.shoot("camera")
+    live.stop()
+    stage.settle()
+
+
 def life(stage: Stage) -> None:
     """The settings, and what the start after a run that ended badly says."""
     window = stage.window
@@ -503,7 +524,7 @@ def _shrink(path: Path) -> None:
     rgb.save(path, optimize=True)
 
 
-SCENES = (empty, ready, result, card, consent, progress, failure, table, views, server, choosers, life)
+SCENES = (empty, ready, result, card, consent, progress, failure, table, views, server, choosers, camera, life)
 
 
 def shoot_all(

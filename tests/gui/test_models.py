@@ -229,3 +229,24 @@ def test_every_error_has_words(error: Exception) -> None:
     assert text.sentence
     assert text.advice
     assert text.details.startswith("code     internal")
+
+
+def test_a_late_snapshot_does_not_take_the_place_of_the_model_just_opened(
+    qtbot: QtBot, ready_window: MainWindow, engine: FakeEngine, tmp_path: Path
+) -> None:
+    """Taken while it loaded, delivered after it had: what is dropped next still goes to the new model."""
+    ready_window.load_model(tmp_path / "roses.keras")
+    shelf = ready_window.shelf
+    qtbot.waitUntil(lambda: shelf.active is not None and shelf.active.key == "roses.keras", timeout=WAIT_MS)
+    engine._models["roses.keras"]["state"] = "LOADING"
+    engine.publish_snapshot()
+    qtbot.waitUntil(lambda: shelf.active is None, timeout=WAIT_MS)
+    assert ready_window.queue.model == "roses.keras"
+    engine._models["roses.keras"]["state"] = "READY"
+    engine.publish_snapshot()
+    qtbot.waitUntil(lambda: shelf.active is not None, timeout=WAIT_MS)
+    assert shelf.active is not None
+    assert shelf.active.key == "roses.keras"
+    engine._models["roses.keras"]["state"] = "FAILED"
+    engine.publish_snapshot()
+    qtbot.waitUntil(lambda: shelf.active is not None and shelf.active.key == "digits-keras", timeout=WAIT_MS)
