@@ -56,7 +56,7 @@ from gui.server_bridge import ServerBridge
 from gui.session import SessionFiles
 from gui.theme import ThemeSwitch
 from gui.tray import Tray
-from gui.widgets.banner import Banner
+from gui.widgets.banner import Banner, BannerBar
 from gui.widgets.drop_area import DropState
 from gui.widgets.focus_ring import FocusRing
 from gui.words import served_words
@@ -141,10 +141,7 @@ class MainWindow(QMainWindow):
         body.addWidget(self.rail)
         right = QVBoxLayout()
         right.setSpacing(0)
-        above = QHBoxLayout()
-        above.setContentsMargins(20, 14, 20, 0)
-        above.addWidget(self.notice)
-        right.addLayout(above)
+        right.addWidget(BannerBar(self.notice))
         right.addWidget(self.pages, 1)
         right.addWidget(self.status_line)
         body.addLayout(right, 1)

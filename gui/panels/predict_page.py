@@ -303,6 +303,9 @@ class PredictPage(QWidget):
     def add_inputs(self, inputs: list[InputFile], refused: list[tuple[str, FileProblem]]) -> None:
         """Queue inputs, list the refused; both are shown where there is something to run."""
         self._error_shown = False
+        if self._act != self.open_model:  # an Undo is about the list as it was
+            self._act = self.open_model
+            self.banner.hide()
         self.live.stop()
         self.work.follow_new()
         added = self._queue.add(inputs, refused)

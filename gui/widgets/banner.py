@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
+from PySide6.QtCore import QEvent, QObject, Qt, Signal
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from gui.icons import IconLabel
 from gui.widgets.basics import Button, Card, label, set_tone
@@ -60,3 +60,20 @@ class Banner(Card):
     def dismiss(self) -> None:
         self.hide()
         self.closed.emit()
+
+
+class BannerBar(QWidget):
+    """A banner with a page's margin around it, which takes no room while the banner is hidden."""
+
+    def __init__(self, banner: Banner) -> None:
+        super().__init__()
+        box = QHBoxLayout(self)
+        box.setContentsMargins(20, 14, 20, 0)
+        box.addWidget(banner)
+        banner.installEventFilter(self)
+        self.hide()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() in (QEvent.Type.ShowToParent, QEvent.Type.HideToParent):
+            self.setVisible(event.type() == QEvent.Type.ShowToParent)
+        return super().eventFilter(watched, event)

@@ -354,6 +354,8 @@ def test_the_settings_page_shows_and_changes_it(qtbot: QtBot, window: MainWindow
 def test_the_first_page_stands_below_a_notice(qtbot: QtBot, engine: FakeEngine, make_window: WindowFactory) -> None:
     engine.add(spec())
     window = make_window()
+    top = window.pages.mapTo(window, window.pages.rect().topLeft()).y()
+    assert top == window.header.height(), "no room is kept for a notice that is not there"
     window.life.tell_crash(LastRun(0.0, "r"))
     qtbot.waitUntil(window.notice.isVisible, timeout=WAIT_MS)
     bottom = window.notice.mapTo(window, window.notice.rect().bottomLeft()).y()

@@ -487,7 +487,12 @@ def test_what_is_taken_out_of_the_list_can_be_put_back(
     page.banner.action.click()
     assert names() == ["a.png", "b.png", "c.png"]
     assert all(item.prediction is not None for item in queue.items), "their answers came back with them"
-    assert len(engine.requests) == 3
+    page.clear()
+    drop(ready_window, picture(tmp_path, "d.png"))
+    qtbot.waitUntil(lambda: names() == ["d.png"], timeout=WAIT_MS)
+    assert page.banner.isHidden(), "an Undo of another list is no longer offered"
+    wait_for_all(qtbot, ready_window, 1)
+    assert len(engine.requests) == 4
 
 
 def test_what_waited_when_it_was_taken_out_runs_when_it_is_put_back(
