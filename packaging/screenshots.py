@@ -181,10 +181,15 @@ class Stage:
 
     def load_from(self, path: Path, trust: bool = False) -> None:
         self.window.load_model(path, trust)
-        self.until(lambda: self.window.shelf.loading is None)
-        active = self.window.shelf.active
-        if active is None or path not in (active.path, active.path.parent):
-            raise RuntimeError(f"{path.name} did not load: {self.window.status_line.message}")
+        shelf = self.window.shelf
+        # A snapshot of before the end of the load may still come: then the model is there a moment later.
+        self.until(
+            lambda: (
+                shelf.loading is None
+                and shelf.active is not None
+                and path in (shelf.active.path, shelf.active.path.parent)
+            )
+        )
 
     def close(self) -> None:
         self.window.close()
@@ -461,6 +466,7 @@ def camera(stage: Stage) -> None:
     window = stage.window
     stage.load("digits-keras")
     window.show_page(PREDICT)
+    window.predict_page.banner.dismiss()
     live = window.predict_page.live
     from PIL import Image
 
