@@ -29,7 +29,7 @@ from PySide6.QtWidgets import (
 from engine import EnginePort
 from engine.errors import ConsentRequired
 from engine.events import Notice, Snapshot
-from engine.settings import Settings, SettingsStore
+from engine.settings import ServerSettings, Settings, SettingsStore
 from gui.actions import CARD, PREDICT, SERVER, SETTINGS, fill_menu
 from gui.closing import CLOSE_WITHIN_MS, Closing
 from gui.engine_bridge import EngineBridge
@@ -85,7 +85,7 @@ class MainWindow(QMainWindow):
         self.setAcceptDrops(True)
         self.is_closed = False
         self._theme_switch = theme_switch
-        self._served_with = settings.server
+        self._served_with = _of_the_door(settings)
         self._limited_with = settings.limits
         self.bridge = EngineBridge(engine, self)
         self.loader = ModelLoader(self.bridge, self)
@@ -413,9 +413,10 @@ class MainWindow(QMainWindow):
             self._theme_switch.apply(settings.window.theme)
         self.predict_page.work.set_doubtful_below(settings.window.doubtful_below)
         self.predict_page.live.dock.bars.doubtful_below = settings.window.doubtful_below
-        if settings.server != self._served_with:
-            self._served_with = settings.server
+        if _of_the_door(settings) != self._served_with:
+            self._served_with = _of_the_door(settings)
             self.server.apply(settings.server)
+        self._on_server_changed()
         if settings.limits != self._limited_with:
             self._limited_with = limits = settings.limits
             budget, idle = limits.memory_budget_mb * 1_000_000 or None, limits.unload_idle_s or None
@@ -509,3 +510,8 @@ class MainWindow(QMainWindow):
         self.is_closed = True
         self.closed.emit()
         self.close()
+
+
+def _of_the_door(settings: Settings) -> ServerSettings:
+    """What a listener is opened with; staying awake is the window's own business."""
+    return settings.server.model_copy(update={"keep_awake": True})

@@ -412,6 +412,7 @@ def test_limits_are_kept_and_reopen_the_listener_where_they_are_the_doors(
     limits.awake.click_choice("no")
     qtbot.waitUntil(lambda: store.load().server.keep_awake is False, timeout=WAIT_MS)
     assert limits.awake.value == "no"
+    assert len(server.applied) == 2, "staying awake is not the door's business: nobody is cut off for it"
 
 
 def test_a_limit_that_is_none_is_refused_in_words(qtbot: QtBot, serving: MainWindow, server: FakeServer) -> None:
