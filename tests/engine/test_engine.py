@@ -239,12 +239,15 @@ def test_the_owner_displaces_a_prepared_batch_of_the_network(tmp_path: Path) -> 
     gate = tmp_path / "gate"
     started = tmp_path / "started"
     order: list[str] = []
-    with running_engine(tmp_path, max_batch_size=1) as (engine, _):
+    with running_engine(tmp_path, max_batch_size=1) as (engine, watch):
         loaded(engine, fake(gate_file=str(gate), started_file=str(started)))
         futures = {name: engine.predict(row(n, lane="lan")) for n, name in enumerate(["running", "prepared", "third"])}
         futures["owner"] = engine.predict(row(9.0, lane="owner"))
         for name, future in futures.items():
             future.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
+        # The worker gives the prepared one back while it computes; only then may it go on.
+        taken_back = [RequestState.RUNNING, RequestState.WAITING, RequestState.WAITING, RequestState.RUNNING]
+        watch.until(lambda _: [record.state for record in engine.requests()] == taken_back)
         gate.touch()
         for future in futures.values():
             future.result(PATIENCE_S)
