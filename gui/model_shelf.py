@@ -209,7 +209,7 @@ class ModelShelf(QObject):
             if state is ModelState.FAILED and card is None:
                 continue  # a load that failed was told where it was asked for; only a model that ran keeps its chip
             seen.add(str(entry["id"]))
-            if card is not None and (card.token or card.phase is ChipPhase.STOPPING):
+            if card is not None and (card.token or card.phase is ChipPhase.STOPPING or _is_older(entry, card)):
                 continue
             self._cards[str(entry["id"])] = _card_of(entry)
         self._cards = {k: c for k, c in self._cards.items() if k in seen or c.token}
@@ -246,6 +246,14 @@ class ModelShelf(QObject):
     def _put(self, card: ModelCard) -> None:
         self._cards[card.key] = card
         self.changed.emit()
+
+
+def _is_older(entry: dict[str, Any], card: ModelCard) -> bool:
+    """Whether ``entry`` was taken before the load that ``card`` tells of had ended, and was delivered after it."""
+    not_yet = ModelState(entry["state"]) in (
+        ModelState.UNLOADED, ModelState.STARTING, ModelState.LOADING, ModelState.WARMING,
+    )  # fmt: skip
+    return not_yet and int(entry["loads"]) < int(card.entry.get("loads", 0))
 
 
 def _card_of(entry: dict[str, Any]) -> ModelCard:

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from engine.errors import ConsentRequired, EngineError, LoadFailed, ModelCorrupt, ModelFailed
-from engine.events import LoadProgress, LoadStage, ModelState, ModelStateChanged
+from engine.events import LoadProgress, LoadStage, ModelState, ModelStateChanged, Snapshot
 from engine.prediction import LoadTicket
 from gui.main_window import MainWindow
 from gui.model_shelf import ChipPhase
@@ -250,3 +250,24 @@ def test_a_late_snapshot_does_not_take_the_place_of_the_model_just_opened(
     engine._models["roses.keras"]["state"] = "FAILED"
     engine.publish_snapshot()
     qtbot.waitUntil(lambda: shelf.active is not None and shelf.active.key == "digits-keras", timeout=WAIT_MS)
+
+
+def test_a_snapshot_of_before_the_load_does_not_undo_what_the_load_told(
+    qtbot: QtBot, ready_window: MainWindow, engine: FakeEngine, tmp_path: Path
+) -> None:
+    """Taken as the load began, when nothing was known of the model, and delivered after its end."""
+    before = engine.stats()
+    early = engine.stats()["models"][0] | {
+        "id": "roses.keras", "state": "UNLOADED", "offered": True, "task": None, "spec": None, "loads": 0,
+    }  # fmt: skip
+    ready_window.load_model(tmp_path / "roses.keras")
+    shelf = ready_window.shelf
+    qtbot.waitUntil(lambda: shelf.active is not None and shelf.active.key == "roses.keras", timeout=WAIT_MS)
+    shelf.snapshot(Snapshot(before | {"models": [*before["models"], early]}, ()))
+    assert shelf.active is not None
+    assert (shelf.active.key, shelf.active.task) == ("roses.keras", "image-classification")
+    rested = early | {"loads": 1, "task": "image-classification", "spec": {}}
+    shelf.snapshot(Snapshot(before | {"models": [*before["models"], rested]}, ()))
+    card = shelf.card("roses.keras")
+    assert card is not None
+    assert card.phase is ChipPhase.OFFERED, "one that rests is told from one that was not loaded yet"
