@@ -605,8 +605,10 @@ class ModelHost:
             self._send(live)
 
     def _turned_away(self, job: Job) -> bool:
-        """Whether a job taken from the line is not to run: settled meanwhile, or quarantined while it waited."""
-        if self._suspects.is_quarantined(job.content_hash):
+        """Whether a job taken from the line is not to run: settled or late by now, or quarantined while it waited."""
+        if not job.settled and job.deadline <= self._context.clock():
+            self._finish(job, self._too_late())
+        elif self._suspects.is_quarantined(job.content_hash):
             self._finish(job, _quarantined())
         return job.settled
 
