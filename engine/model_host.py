@@ -596,7 +596,7 @@ class ModelHost:
             items = self._queue.take(self._max_batch)
             if not items:
                 return
-            live = [item for item in items if not self._turned_away(item.payload)]
+            live = [item for item in items if not self._turned_away(item)]
             if not live:
                 continue
             if live[0].alone and self._batches:
@@ -604,9 +604,10 @@ class ModelHost:
                 return
             self._send(live)
 
-    def _turned_away(self, job: Job) -> bool:
+    def _turned_away(self, item: Waiting[Job]) -> bool:
         """Whether a job taken from the line is not to run: settled or late by now, or quarantined while it waited."""
-        if not job.settled and job.deadline <= self._context.clock():
+        job = item.payload
+        if not job.settled and item.deadline <= self._context.clock():
             self._finish(job, self._too_late())
         elif self._suspects.is_quarantined(job.content_hash):
             self._finish(job, _quarantined())
