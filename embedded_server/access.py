@@ -210,7 +210,8 @@ def needed_right(method: str, path: str) -> tuple[str, str]:
         return "", ""
     match = _MODEL.match(path)
     asks = method == "POST" and not path.startswith("/v2/repository/")
-    return "infer" if asks else "read", match[1] if match and match[1] != "stats" else ""
+    # A model may be called "stats" as well: only the route of that very path names none.
+    return "infer" if asks else "read", match[1] if match and path != "/v2/models/stats" else ""
 
 
 def _may_ask(key: KeyDigest, model: str) -> bool:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from embedded_server.access import AccessRules, KeyDigest
 from embedded_server.addresses import (
@@ -229,16 +228,19 @@ class ServerController:
 
     def pause(self, paused: bool) -> None:
         """Take no questions from the network, or take them again; the window and this computer are not touched."""
-        self._hold(paused=paused)
+        self._hold(lambda held: replace(held, paused=paused))
 
     def pause_key(self, name: str, paused: bool) -> None:
         """Let a key ask nothing for now, or again."""
-        self._hold(keys=self._held.keys | {name} if paused else self._held.keys - {name})
+        self._hold(lambda held: replace(held, keys=held.keys | {name} if paused else held.keys - {name}))
 
     def block(self, address: str, blocked: bool) -> None:
         """Answer an address nothing at all, or again; until this program ends."""
-        mine = self._held.addresses
-        self._hold(addresses=mine | {address} if blocked else mine - {address})
+
+        def change(held: _Held) -> _Held:
+            return replace(held, addresses=held.addresses | {address} if blocked else held.addresses - {address})
+
+        self._hold(change)
 
     def check_reach(self) -> ReachReport:
         """Ask this server at each of its own addresses and look at the firewall. Blocks for some seconds."""
@@ -269,11 +271,13 @@ class ServerController:
         """The newest lines of the request log, oldest first."""
         return self._log.newest()
 
-    def _hold(self, **changes: Any) -> None:
+    def _hold(self, change: Callable[[_Held], _Held]) -> None:
+        """What is held back needs no key file: it holds even where that cannot be read."""
         with self._switch:
             with self._lock:
-                self._held = replace(self._held, **changes)
-            self._renew_rules()
+                self._held = change(self._held)
+            if (running := self._running) is not None:
+                running.door.rules = self._held.applied(running.door.rules)
         self._notifier.changed()
 
     def _renew_rules(self) -> None:

@@ -142,7 +142,8 @@ class AccessTab(QWidget):
         chosen = self.models.currentData()
         self.models.clear()
         self.models.addItem("all models", "")
-        for name in names:
+        # One that is closed meanwhile stays chosen: a key meant for it must not become one for all.
+        for name in dict.fromkeys([*names, *([chosen] if chosen else [])]):
             self.models.addItem(name, name)
         self.models.setCurrentIndex(max(0, self.models.findData(chosen)))
 

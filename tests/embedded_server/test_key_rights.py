@@ -58,6 +58,8 @@ def test_a_key_is_for_its_models_alone(engine: FakeEngine) -> None:
     assert [entry["name"] for entry in stats] == ["wine"]
     assert b'model="digits-keras"' not in ask(http, "GET", "/metrics").data
     assert ask(http, "POST", "/predict/wine").status_code == 200
+    for path in ("/predict/stats", "/v2/models/stats/infer", "/v1/models/stats:predict"):
+        assert ask(http, "POST", path).status_code == 403, "a model may be called stats, and is none of this key's"
     for method, path in (
         ("POST", "/predict/digits-keras"), ("POST", "/predict/nobody"), ("GET", "/v2/models/digits-keras"),
         ("POST", "/v2/models/digits-keras/infer"), ("GET", "/v1/models/digits-keras"),

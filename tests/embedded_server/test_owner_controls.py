@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -271,3 +272,22 @@ def test_keys_of_the_command_line_hold_in_a_running_server(
     assert ask(network, lan, renewed.secret).status == 200
     assert controller.state.key is not None
     assert controller.state.key.secret is None, "it is not known here"
+
+
+def test_blocks_asked_at_once_all_hold_and_need_no_key_file(
+    controller: ServerController, network: ServerState, tmp_path: Path
+) -> None:
+    """Both wait for the switch; and the key file cannot be read meanwhile."""
+    keys = tmp_path / "data" / "keys.json"
+    keys.unlink()
+    keys.mkdir()
+    addresses = [f"10.0.0.{number}" for number in range(1, 5)]
+    askers = [threading.Thread(target=controller.block, args=(address, True)) for address in addresses]
+    with controller._switch:
+        for asker in askers:
+            asker.start()
+    for asker in askers:
+        asker.join(20)
+    assert controller.state.blocked == tuple(addresses)
+    assert controller._running is not None
+    assert controller._running.door.rules.denied == frozenset(addresses)

@@ -497,3 +497,17 @@ def test_the_page_stands_in_a_small_window(qtbot: QtBot, serving: MainWindow) ->
     for widget in (page.switch, page.tabs.pause_button, page.tabs.filter, page.key_row.renew_button):
         right = widget.mapTo(serving, QPoint(widget.width(), 0)).x()
         assert right <= serving.width(), widget
+
+
+def test_a_key_meant_for_a_model_that_closes_meanwhile_is_for_no_other(
+    qtbot: QtBot, serving: MainWindow, server: FakeServer
+) -> None:
+    access = serving.server_page.tabs.access
+    serving.server_page.tabs.bar.setCurrentIndex(ACCESS)
+    access.models.setCurrentIndex(access.models.findData("digits-keras"))
+    access.name.setText("lab phones")
+    serving.eject("digits-keras")
+    qtbot.waitUntil(lambda: not serving.shelf.cards, timeout=WAIT_MS)
+    access.make_button.click()
+    qtbot.waitUntil(lambda: "lab phones" in server.keys, timeout=WAIT_MS)
+    assert server.keys["lab phones"].models == ("digits-keras",)
