@@ -714,7 +714,7 @@ class ModelHost:
             waiting_error = ModelFailed(f"{self.id} could not be loaded. {error.message}")
             state = ModelState.FAILED
         self._error = error if state is ModelState.FAILED else None
-        self._trust = False
+        self._trust = self._resting = False  # opened again, it is read anew: its file may have changed
         if not self.audible and (orphans := [item.payload for item in self._queue.clear()]):
             self._after(self._context.on_orphans, self, orphans)
         if not self._offered and not self._was_ready:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -231,3 +231,17 @@ def test_the_budget_of_the_settings_holds(tmp_path: Path) -> None:
         loaded(engine, fake())
         assert engine.stats()["memory"]["budget"] == MB
         until(lambda: entry(engine)["state"] == "UNLOADED", "it rests")
+
+
+def test_a_file_that_changed_while_its_model_rested_can_be_opened_again(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(b"one")
+    spec = replace(fake(), files=(weights,))
+    with running_engine(tmp_path / "data") as (engine, _):
+        loaded(engine, spec)
+        (model,) = engine._models.values()
+        assert model.rest()
+        weights.write_bytes(b"another one")
+        with pytest.raises(EngineError, match="not the file that was opened before"):
+            engine.predict(row(1.0)).result(PATIENCE_S)
+        assert loaded(engine, spec)["state"] == "READY"
