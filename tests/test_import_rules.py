@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sources import syntax_tree
+
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = [ROOT / "main.py", *(p for name in ("engine", "embedded_server", "gui") for p in (ROOT / name).rglob("*.py"))]
 FRAMEWORKS = ("torch", "tensorflow", "keras")
@@ -36,7 +38,7 @@ def test_importing_everything_imports_no_framework() -> None:
 def imports(path: Path) -> set[str]:
     """The top-level packages a file imports, wherever in it."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -52,7 +54,7 @@ def test_nothing_of_ours_is_pickled(module: str) -> None:
 def imported_modules(path: Path) -> set[str]:
     """Full names of everything a file imports, wherever in it."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:

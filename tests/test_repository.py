@@ -15,6 +15,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.sources import syntax_tree
+
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
@@ -188,7 +190,7 @@ def test_no_test_sleeps() -> None:
     """A test waits for a condition or an event; one that sleeps is slow when it passes and flaky when it does not."""
     sleeps = []
     for path in TESTS:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(syntax_tree(path)):
             if isinstance(node, ast.Call) and (
                 called(node) in ("time.sleep", "sleep") or called(node).endswith(".qWait")
             ):
