@@ -11,7 +11,7 @@ PROCESSES = $(TEST_ENV) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfi
 TEST_ENV := QT_QPA_PLATFORM=offscreen OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-test lint types contracts test test-all test-gpu fuzz screenshots bench lock
+.PHONY: help run setup setup-test lint types contracts test test-all test-gpu fuzz screenshots translations bench lock
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -51,6 +51,9 @@ fuzz: setup-test ## open 40,000 files changed at random: some minutes
 
 screenshots: setup-test ## render the window's states in both themes into docs/screenshots
 	$(TEST_ENV) $(BIN)/python packaging/screenshots.py
+
+translations: setup-test ## collect the window's sentences and compile its catalogs (gui/resources/languages)
+	$(BIN)/python packaging/translations.py
 
 bench: setup-test ## measure: the window's timer gaps while loading, frozen and saturated (QUICK=1: in a minute)
 	$(TEST_ENV) $(BIN)/python -m benchmarks.responsiveness

@@ -99,6 +99,8 @@ class ServerSettings(BaseModel):
 class WindowSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    language: str = Field("", pattern="^(|en|de|es|zh)$")
+    """What the window speaks from its next start: "" is the desktop's, where the window knows it."""
     theme: str = Field("system", pattern="^(system|light|dark)$")
     doubtful_below: float = Field(0.7, ge=0.0, le=1.0)
     """Answers whose best score is below this are marked as a close call."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtGui import QAction, QKeySequence
 from PySide6.QtWidgets import QMenu
 
+from gui.language import tr
 from gui.request_code import as_curl, as_python
 
 if TYPE_CHECKING:
@@ -21,37 +22,37 @@ def fill_menu(window: MainWindow) -> QMenu:
     page = window.predict_page
     menu = QMenu(window)
     for name, key, slot in (
-        ("Open files…", "Ctrl+O", page.open_files),
-        ("Models…", "Ctrl+L", window.picker.open_picker),
-        ("Open a model file…", "", page.open_model),
-        ("Open a folder…", "", page.open_folder),
-        ("Paste", "Ctrl+V", page.paste),
-        ("Run again", "F5", page.run_again),
-        ("Save the answer…", "Ctrl+S", page.save_answer),
-        ("Camera", "Ctrl+E", window.show_camera),
-        ("Ask about a part of the screen…", "Ctrl+Shift+E", page.ask_about_screen),
-        ("Copy the answer as JSON", "Ctrl+Shift+C", page.copy_answer),
-        ("Copy this request as curl", "", lambda: window.copy_request(as_curl, "curl")),
-        ("Copy this request as Python", "", lambda: window.copy_request(as_python, "Python")),
-        ("Take the shown one out of the list", "", page.remove_shown),
-        ("Clear the list", "", page.clear),
+        (tr("Open files…"), "Ctrl+O", page.open_files),
+        (tr("Models…"), "Ctrl+L", window.picker.open_picker),
+        (tr("Open a model file…"), "", page.open_model),
+        (tr("Open a folder…"), "", page.open_folder),
+        (tr("Paste"), "Ctrl+V", page.paste),
+        (tr("Run again"), "F5", page.run_again),
+        (tr("Save the answer…"), "Ctrl+S", page.save_answer),
+        (tr("Camera"), "Ctrl+E", window.show_camera),
+        (tr("Ask about a part of the screen…"), "Ctrl+Shift+E", page.ask_about_screen),
+        (tr("Copy the answer as JSON"), "Ctrl+Shift+C", page.copy_answer),
+        (tr("Copy this request as curl"), "", lambda: window.copy_request(as_curl, "curl")),
+        (tr("Copy this request as Python"), "", lambda: window.copy_request(as_python, "Python")),
+        (tr("Take the shown one out of the list"), "", page.remove_shown),
+        (tr("Clear the list"), "", page.clear),
         ("", "", None),
-        ("Model card", "Ctrl+I", window.show_card),
-        ("Keep this answer", "Ctrl+Shift+K", page.work.keep_answer),
-        ("Check the kept answer", "", window.check_golden),
-        ("Reload the model's files", "Ctrl+R", window.reload_active),
+        (tr("Model card"), "Ctrl+I", window.show_card),
+        (tr("Keep this answer"), "Ctrl+Shift+K", page.work.keep_answer),
+        (tr("Check the kept answer"), "", window.check_golden),
+        (tr("Reload the model's files"), "Ctrl+R", window.reload_active),
         ("", "", None),
-        ("Predict", "Ctrl+1", lambda: window.show_page(PREDICT)),
-        ("Server", "Ctrl+2", lambda: window.show_page(SERVER)),
-        ("Settings", "Ctrl+,", lambda: window.show_page(SETTINGS)),
+        (tr("Predict"), "Ctrl+1", lambda: window.show_page(PREDICT)),
+        (tr("Server"), "Ctrl+2", lambda: window.show_page(SERVER)),
+        (tr("Settings"), "Ctrl+,", lambda: window.show_page(SETTINGS)),
         ("", "", None),
-        ("Commands…", "Ctrl+K", window.palette_.open_palette),
-        ("Next part of the window", "F6", lambda: window.next_region(1)),
-        ("Part of the window before", "Shift+F6", lambda: window.next_region(-1)),
-        ("Cancel or close", "Esc", window.cancel_newest),
-        ("Close this model", "", window.eject_active),
+        (tr("Commands…"), "Ctrl+K", window.palette_.open_palette),
+        (tr("Next part of the window"), "F6", lambda: window.next_region(1)),
+        (tr("Part of the window before"), "Shift+F6", lambda: window.next_region(-1)),
+        (tr("Cancel or close"), "Esc", window.cancel_newest),
+        (tr("Close this model"), "", window.eject_active),
         ("", "", None),
-        ("Quit", "Ctrl+Q", window.life.leave),
+        (tr("Quit"), "Ctrl+Q", window.life.leave),
     ):
         if slot is None:
             menu.addSeparator()

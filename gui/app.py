@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QApplication, QDialog, QVBoxLayout
 from engine import EnginePort
 from engine.settings import Settings, SettingsStore
 from gui.interrupts import closing_on_signals
+from gui.language import tr, use_language
 from gui.main_window import MainWindow
 from gui.panels.error_panel import Details
 from gui.ports import ServerPort
@@ -37,6 +38,7 @@ def create_application(settings: Settings, argv: Sequence[str] = ()) -> tuple[QA
     app.setApplicationDisplayName("Deskside")
     app.setDesktopFileName("deskside")
     app.setStyle("Fusion")
+    use_language(app, settings.window.language)
     # The server's threads share the interpreter with this one: asked to hand it over ten times sooner than by default,
     # they make the window wait noticeably less when it is saturated (benchmarks/responsiveness.py).
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -73,13 +75,13 @@ class ExceptionReporter(QObject):
         dialog.setMinimumWidth(560)
         details = Details()
         details.text.setPlainText(text)
-        close = Button("Close", kind="primary")
+        close = Button(tr("Close"), kind="primary")
         close.clicked.connect(dialog.accept)
         box = QVBoxLayout(dialog)
         box.setContentsMargins(28, 24, 28, 20)
         box.setSpacing(10)
-        box.addWidget(label("Something in Deskside went wrong.", "title"))
-        box.addWidget(label("Your models keep answering. Copy the details and report them.", "body2", wrap=True))
+        box.addWidget(label(tr("Something in Deskside went wrong."), "title"))
+        box.addWidget(label(tr("Your models keep answering. Copy the details and report them."), "body2", wrap=True))
         box.addWidget(details)
         box.addWidget(close, 0, Qt.AlignmentFlag.AlignRight)
         dialog.finished.connect(self._on_closed)

@@ -22,6 +22,7 @@ from shiboken6 import isValid
 from engine import EnginePort
 from engine.errors import RequestCancelled
 from engine.events import Event, LoadProgress, ModelStateChanged, Notice, Snapshot
+from gui.language import tr
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ class EngineBridge(QObject):
         try:
             error = future.exception()
         except CancelledError:
-            error = RequestCancelled("The request was cancelled.")
+            error = RequestCancelled(tr("The request was cancelled."))
         self._settle(ticket, None if error else future.result(), error)
 
     def _settle(self, ticket: int, value: Any, error: BaseException | None) -> None:

@@ -13,35 +13,36 @@ from pathlib import Path
 from typing import Any
 
 from engine.model_spec import ASSUMED, SIDECAR, ModelSpec, TrustClass
-from gui.words import count_words, device_words, format_words, task_words
+from gui.language import counted, mark, tr
+from gui.words import device_words, format_words, task_words
 
-ANSWERS, TAKES, FILES, RUNS = "What it answers", "What it takes", "The file", "Where it runs"
+ANSWERS, TAKES, FILES, RUNS = mark("What it answers"), mark("What it takes"), mark("The file"), mark("Where it runs")
 GROUPS = (ANSWERS, TAKES, FILES, RUNS)
 
 _FIELDS = {
-    "task": (ANSWERS, "Task"),
-    "labels": (ANSWERS, "Classes"),
-    "outputs": (ANSWERS, "Output"),
-    "postprocessing.activation": (ANSWERS, "Scores"),
-    "postprocessing.threshold": (ANSWERS, "Least score"),
-    "postprocessing.iou": (ANSWERS, "Box overlap"),
-    "inputs": (TAKES, "Input"),
-    "columns": (TAKES, "Columns"),
-    "preprocessing.scaling": (TAKES, "Scaling"),
-    "preprocessing.mean": (TAKES, "Mean"),
-    "preprocessing.std": (TAKES, "Deviation"),
-    "preprocessing.channel_order": (TAKES, "Colour"),
-    "preprocessing.layout": (TAKES, "Layout"),
-    "preprocessing.size": (TAKES, "Size"),
-    "preprocessing.resize": (TAKES, "Resize"),
-    "preprocessing.resize_size": (TAKES, "Resized to"),
-    "preprocessing.multiple": (TAKES, "Sides in multiples of"),
-    "preprocessing.resample": (TAKES, "Filter"),
-    "preprocessing.crop": (TAKES, "Crop"),
-    "format": (FILES, "Format"),
-    "runtime": (FILES, "Runtime"),
-    "version": (FILES, "Version"),
-    "signatures": (FILES, "Signatures"),
+    "task": (ANSWERS, mark("Task")),
+    "labels": (ANSWERS, mark("Classes")),
+    "outputs": (ANSWERS, mark("Output")),
+    "postprocessing.activation": (ANSWERS, mark("Scores")),
+    "postprocessing.threshold": (ANSWERS, mark("Least score")),
+    "postprocessing.iou": (ANSWERS, mark("Box overlap")),
+    "inputs": (TAKES, mark("Input")),
+    "columns": (TAKES, mark("Columns")),
+    "preprocessing.scaling": (TAKES, mark("Scaling")),
+    "preprocessing.mean": (TAKES, mark("Mean")),
+    "preprocessing.std": (TAKES, mark("Deviation")),
+    "preprocessing.channel_order": (TAKES, mark("Colour")),
+    "preprocessing.layout": (TAKES, mark("Layout")),
+    "preprocessing.size": (TAKES, mark("Size")),
+    "preprocessing.resize": (TAKES, mark("Resize")),
+    "preprocessing.resize_size": (TAKES, mark("Resized to")),
+    "preprocessing.multiple": (TAKES, mark("Sides in multiples of")),
+    "preprocessing.resample": (TAKES, mark("Filter")),
+    "preprocessing.crop": (TAKES, mark("Crop")),
+    "format": (FILES, mark("Format")),
+    "runtime": (FILES, mark("Runtime")),
+    "version": (FILES, mark("Version")),
+    "signatures": (FILES, mark("Signatures")),
 }
 COMPARED = frozenset(f"preprocessing.{name}" for name in ("scaling", "mean", "std", "channel_order", "layout"))
 """Fields that are chosen by looking at answers."""
@@ -49,39 +50,39 @@ COMPARED = frozenset(f"preprocessing.{name}" for name in ("scaling", "mean", "st
 _DECISIVE = frozenset({"task", "labels", "columns", "inputs", "preprocessing.size", "postprocessing.activation"})
 
 _WORDS: dict[str, dict[str, str]] = {
-    "preprocessing.channel_order": {"rgb": "RGB", "bgr": "BGR", "grayscale": "Greyscale"},
+    "preprocessing.channel_order": {"rgb": "RGB", "bgr": "BGR", "grayscale": mark("Greyscale")},
     "preprocessing.resize": {
-        "stretch": "Stretched to the size",
-        "shortest": "Until the shorter side fits",
-        "longest": "Until the longer side fits",
-        "fit": "Largest centred part",
-        "none": "Not resized",
+        "stretch": mark("Stretched to the size"),
+        "shortest": mark("Until the shorter side fits"),
+        "longest": mark("Until the longer side fits"),
+        "fit": mark("Largest centred part"),
+        "none": mark("Not resized"),
     },
-    "preprocessing.crop": {"none": "Not cropped", "center": "Centre crop", "square": "Centre square"},
+    "preprocessing.crop": {"none": mark("Not cropped"), "center": mark("Centre crop"), "square": mark("Centre square")},
     "preprocessing.layout": {
-        "nhwc": "Height, width, channels",
-        "nchw": "Channels, height, width",
-        "nhw": "Height, width",
+        "nhwc": mark("Height, width, channels"),
+        "nchw": mark("Channels, height, width"),
+        "nhw": mark("Height, width"),
     },
     "postprocessing.activation": {
-        "none": "As the model gives them",
-        "softmax": "Softmax, they add to 1",
-        "sigmoid": "Sigmoid, each by itself",
+        "none": mark("As the model gives them"),
+        "softmax": mark("Softmax, they add to 1"),
+        "sigmoid": mark("Sigmoid, each by itself"),
     },
 }
 _TRUST = {
-    TrustClass.DATA: ("Data only, no code runs", "checked before it was opened"),
-    TrustClass.PROGRAM: ("A program, run with your consent", "asked once for these exact files"),
-    TrustClass.REFUSED: ("Refused", "never opened"),
+    TrustClass.DATA: (mark("Data only, no code runs"), mark("checked before it was opened")),
+    TrustClass.PROGRAM: (mark("A program, run with your consent"), mark("asked once for these exact files")),
+    TrustClass.REFUSED: (mark("Refused"), mark("never opened")),
 }
 _TABLE_TASKS = ("tabular", "text", "token", "raw", "feature")
 
 
 class Evidence(StrEnum):
     FOUND = "found"
-    CHANGED = "changed by you"
+    CHANGED = mark("changed by you")
     ASSUMED = "assumed"
-    UNUSED = "not used"
+    UNUSED = mark("not used")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +114,16 @@ def evidence_rows(entry: Mapping[str, Any]) -> list[EvidenceRow]:
 
 def found_of(rows: Sequence[EvidenceRow]) -> tuple[int, int]:
     """(fields that a file or the sidecar states, fields that count)."""
-    counted = [row for row in rows if row.key and row.kind is not Evidence.UNUSED]
-    return sum(row.kind is not Evidence.ASSUMED for row in counted), len(counted)
+    counting = [row for row in rows if row.key and row.kind is not Evidence.UNUSED]
+    return sum(row.kind is not Evidence.ASSUMED for row in counting), len(counting)
 
 
 def found_words(rows: Sequence[EvidenceRow]) -> str:
     """``8 of 9 fields found in the files``."""
-    found, counted = found_of(rows)
-    return f"{found} of {count_words(counted, 'field', 'fields')} found in the files"
+    found, fields = found_of(rows)
+    return tr("{found} of {fields} found in the files").format(
+        found=found, fields=counted("{count} field", "{count} fields", fields)
+    )
 
 
 def assumed_rows(rows: Sequence[EvidenceRow]) -> list[EvidenceRow]:
@@ -136,8 +139,8 @@ def as_text(rows: Sequence[EvidenceRow]) -> str:
     """The whole card as lines, values in full."""
     lines: list[str] = []
     for group in GROUPS:
-        lines += ["", group] if lines else [group]
-        lines += [f"  {row.name}: {row.full} ({row.source or row.kind})" for row in rows if row.group == group]
+        lines += ["", tr(group)] if lines else [tr(group)]
+        lines += [f"  {row.name}: {row.full} ({row.source or tr(row.kind)})" for row in rows if row.group == group]
     return "\n".join(lines)
 
 
@@ -149,11 +152,12 @@ def scaling_words(scaling: str) -> str:
 # -- one row -----------------------------------------------------------------------------------------------------------
 def _field_row(spec: ModelSpec, key: str, value: Any, source: str) -> EvidenceRow:
     group, name = _FIELDS.get(key, (FILES, key.rpartition(".")[2].replace("_", " ").capitalize()))
+    name = tr(name)
     short, full = _value_words(key, value)
     kind = _kind(spec, key, value, source)
     where = _source_words(source, kind)
     if key == "labels" and kind is Evidence.ASSUMED and not value:
-        short = full = "Numbers, not names"
+        short = full = tr("Numbers, not names")
     # Of one channel there is one order, and no other place to put it.
     asked = key in COMPARED and kind is Evidence.ASSUMED and value not in ("grayscale", "nhw")
     return EvidenceRow(key, group, name, short, full, where, kind, asked)
@@ -181,8 +185,10 @@ def _source_words(source: str, kind: Evidence) -> str:
         return ""
     if kind is Evidence.ASSUMED:
         _, _, why = source.partition("(")
-        return f"Found nowhere, so assumed ({why}" if why else "Found nowhere, so assumed"
-    return f"{source} beside the model" if source == SIDECAR else source
+        if why:
+            return tr("Found nowhere, so assumed ({why})").format(why=why.removesuffix(")"))
+        return tr("Found nowhere, so assumed")
+    return tr("{source} beside the model").format(source=source) if source == SIDECAR else source
 
 
 def _value_words(key: str, value: Any) -> tuple[str, str]:
@@ -190,14 +196,15 @@ def _value_words(key: str, value: Any) -> tuple[str, str]:
     if key in ("inputs", "outputs"):
         shapes = [_tensor_words(tensor) for tensor in value]
         full = "; ".join(f"{t['name']}: {words}" for t, words in zip(value, shapes, strict=True))
-        return (shapes[0] if len(shapes) == 1 else count_words(len(shapes), "tensor", "tensors")), full
+        return (shapes[0] if len(shapes) == 1 else counted("{count} tensor", "{count} tensors", len(shapes))), full
     if key in ("labels", "columns"):
         names = ", ".join(str(name) for name in value)
-        return (f"{count_words(len(value), 'name', 'names')}: {names[:400]}" if value else "none"), names or "none"
+        number = counted("{count} name", "{count} names", len(value))
+        return (f"{number}: {names[:400]}" if value else tr("none")), names or tr("none")
     if isinstance(value, list | tuple):
         words = _list_words(key, value)
     elif value is None or value == "":
-        words = "none"
+        words = tr("none")
     elif key == "task":
         words = task_words(str(value))
     elif key in ("format", "runtime"):
@@ -205,15 +212,15 @@ def _value_words(key: str, value: Any) -> tuple[str, str]:
     elif key == "preprocessing.scaling":
         words = scaling_words(str(value))
     else:
-        words = _WORDS.get(key, {}).get(str(value), str(value))
+        words = tr(_WORDS.get(key, {}).get(str(value), str(value)))
     return words, words
 
 
 def _list_words(key: str, value: Sequence[Any]) -> str:
     if not value:
-        return "none"
+        return tr("none")
     if key.endswith("size") and len(value) == 2:
-        return f"{value[1]} × {value[0]} pixels"
+        return tr("{width} × {height} pixels").format(width=value[1], height=value[0])
     return ", ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in value)
 
 
@@ -221,22 +228,24 @@ def _tensor_words(tensor: Mapping[str, Any]) -> str:
     shape = list(tensor["shape"])
     if shape and shape[0] == -1:
         shape = shape[1:]  # the batch: every model here takes several
-    dims = " × ".join("any" if n == -1 else str(n) for n in shape)
+    dims = " × ".join(tr("any") if n == -1 else str(n) for n in shape)
     if len(shape) == 1:
-        dims = f"{dims} values"
+        dims = tr("{dims} values").format(dims=dims)
     return f"{dims}, {tensor['dtype']}" if dims else str(tensor["dtype"])
 
 
 def _trust_row(spec: ModelSpec) -> EvidenceRow:
-    words, source = _TRUST[spec.trust_class]
-    return EvidenceRow("", FILES, "Trust", words, words, spec.evidence.get("trust_class", source), Evidence.FOUND)
+    words, source = map(tr, _TRUST[spec.trust_class])
+    return EvidenceRow("", FILES, tr("Trust"), words, words, spec.evidence.get("trust_class", source), Evidence.FOUND)
 
 
 def _files_row(spec: ModelSpec) -> EvidenceRow:
     files = spec.files or (spec.model_file,)
     first = files[0].name
-    words = first if len(files) == 1 else f"{first} and {len(files) - 1} more"
-    return EvidenceRow("", FILES, "Files", words, ", ".join(map(str, files)), _folder_words(spec.path), Evidence.FOUND)
+    words = first if len(files) == 1 else tr("{first} and {count} more").format(first=first, count=len(files) - 1)
+    return EvidenceRow(
+        "", FILES, tr("Files"), words, ", ".join(map(str, files)), _folder_words(spec.path), Evidence.FOUND
+    )
 
 
 def _folder_words(path: Path) -> str:
@@ -249,11 +258,13 @@ def _running_rows(entry: Mapping[str, Any]) -> list[EvidenceRow]:
     rows = []
     device = entry.get("device")
     if device:
-        rows.append(("Device", device_words(str(device)), "where its process runs"))
+        rows.append((tr("Device"), device_words(str(device)), tr("where its process runs")))
     if entry.get("precision"):
-        rows.append(("Precision", str(entry["precision"]), "number type of its weights"))
+        rows.append((tr("Precision"), str(entry["precision"]), tr("number type of its weights")))
     if entry.get("threads"):
-        rows.append(("Threads", str(entry["threads"]), "of this computer's cores, for one answer"))
+        rows.append((tr("Threads"), str(entry["threads"]), tr("of this computer's cores, for one answer")))
     if entry.get("max_batch_size"):
-        rows.append(("Batch", f"up to {entry['max_batch_size']} at once", "as its memory allows"))
+        rows.append(
+            (tr("Batch"), tr("up to {count} at once").format(count=entry["max_batch_size"]), tr("as its memory allows"))
+        )
     return [EvidenceRow("", RUNS, name, words, words, source, Evidence.FOUND) for name, words, source in rows]

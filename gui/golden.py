@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gui.language import tr
+
 KEPT = "kept answer"
 """The ``source`` of a sample that the owner kept."""
 
@@ -31,22 +33,25 @@ def golden_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
 def golden_words(golden: Mapping[str, Any] | None) -> GoldenWords:
     """What the badge says of a report, see ``stats()["models"][i]["golden"]``."""
     if golden is None:
-        second = "Keep an answer you know to be right: it is checked after every load."
-        return GoldenWords("bookmark", "text2", "No answer is kept to check against", second)
+        second = tr("Keep an answer you know to be right: it is checked after every load.")
+        return GoldenWords("bookmark", "text2", tr("No answer is kept to check against"), second)
     window, network = golden["window"], golden["network"]
     at = clock_words(golden["checked_at"])
     within = " ".join(part for part in (str(golden["message"]), tolerance_words(golden)) if part)
     if window is None and network is None:
-        return GoldenWords("circle-help", "warn", "The kept answer could not be checked", within, at)
+        return GoldenWords("circle-help", "warn", tr("The kept answer could not be checked"), within, at)
     if window is False or network is False:
-        where = (
-            "here and over the network"
-            if window is False and network is False
-            else ("here" if window is False else "over the network")
-        )
-        return GoldenWords("circle-alert", "error", f"Not the kept answer {where}", within, at)
-    where = "here and over the network" if window and network else "here" if window else "over the network"
-    return GoldenWords("git-compare", "ok", f"Same answer {where}", within, at)
+        here, there = window is False, network is False
+        sentence = (
+            tr("Not the kept answer here and over the network") if here and there
+            else tr("Not the kept answer here") if here else tr("Not the kept answer over the network")
+        )  # fmt: skip
+        return GoldenWords("circle-alert", "error", sentence, within, at)
+    sentence = (
+        tr("Same answer here and over the network") if window and network
+        else tr("Same answer here") if window else tr("Same answer over the network")
+    )  # fmt: skip
+    return GoldenWords("git-compare", "ok", sentence, within, at)
 
 
 def is_kept(golden: Mapping[str, Any] | None) -> bool:
@@ -57,18 +62,17 @@ def is_kept(golden: Mapping[str, Any] | None) -> bool:
 def door_words(agreed: bool | None, open_: bool = True) -> str:
     """One door of a report."""
     if agreed is None:
-        return "not checked yet" if open_ else "not checked, the server is off"
-    return "same answer" if agreed else "another answer"
+        return tr("not checked yet") if open_ else tr("not checked, the server is off")
+    return tr("same answer") if agreed else tr("another answer")
 
 
 def tolerance_words(golden: Mapping[str, Any]) -> str:
     """``largest difference 3e-07, 0.0001 allowed``."""
-    difference, allowed = golden["difference"], f"{golden['tolerance']:g} allowed"
-    return (
-        f"{allowed[:1].upper()}{allowed[1:]}."
-        if difference is None
-        else (f"Largest difference {difference:.1g}, {allowed}.")
-    )
+    difference, allowed = golden["difference"], golden["tolerance"]
+    if difference is None:
+        return tr("{allowed:g} allowed.").format(allowed=allowed)
+    words = tr("Largest difference {difference:.1g}, {allowed:g} allowed.")
+    return words.format(difference=difference, allowed=allowed)
 
 
 def clock_words(at: Any) -> str:

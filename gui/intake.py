@@ -16,7 +16,8 @@ from typing import Any
 from engine import EnginePort
 from engine.errors import EngineError
 from gui.error_text import FileProblem
-from gui.words import count_words, size_words
+from gui.language import counted, tr
+from gui.words import size_words
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"}
@@ -107,16 +108,24 @@ def take_in(paths: Sequence[Path], engine: EnginePort, still_wanted: Callable[[]
             if path.is_dir():
                 _take_folder(path, engine, still_wanted, result)
             elif not path.exists():
-                result.refused.append((path.name, _problem("file_unreadable", f"{path.name} is not there.")))
+                result.refused.append(
+                    (path.name, _problem("file_unreadable", tr("{name} is not there.").format(name=path.name)))
+                )
             else:
                 _take_file(path, result)
         except OSError as error:
-            result.refused.append((path.name, _problem("file_unreadable", f"{path.name} cannot be read.", str(error))))
+            result.refused.append(
+                (
+                    path.name,
+                    _problem("file_unreadable", tr("{name} cannot be read.").format(name=path.name), str(error)),
+                )
+            )
     if len(result.inputs) > MAX_FILES:
         left_out = len(result.inputs) - MAX_FILES
         del result.inputs[MAX_FILES:]
-        message = f"One drop takes {MAX_FILES} files; {count_words(left_out, 'file was', 'files were')} left out."
-        result.refused.append((f"{left_out} more", _problem("file_kind", message)))
+        files = counted("{count} file was left out", "{count} files were left out", left_out)
+        message = tr("One drop takes {most} files; {files}.").format(most=MAX_FILES, files=files)
+        result.refused.append((tr("{count} more").format(count=left_out), _problem("file_kind", message)))
     return result
 
 
@@ -129,10 +138,13 @@ def read_input(item: InputFile) -> bytes:
         with item.path.open("rb") as handle:
             data = handle.read(MAX_INPUT_BYTES + 1)
     except OSError as error:
-        raise _problem("file_unreadable", f"{item.name} cannot be read.", str(error)) from error
+        raise _problem("file_unreadable", tr("{name} cannot be read.").format(name=item.name), str(error)) from error
     if len(data) > MAX_INPUT_BYTES:
         limit = size_words(MAX_INPUT_BYTES)
-        raise _problem("file_too_large", f"{item.name} is larger than {limit}, the most one input may be.")
+        raise _problem(
+            "file_too_large",
+            tr("{name} is larger than {limit}, the most one input may be.").format(name=item.name, limit=limit),
+        )
     return data
 
 
@@ -155,7 +167,10 @@ def _take_file(path: Path, result: Intake) -> None:
         result.refused.append(
             (
                 path.name,
-                _problem("file_kind", f"{path.name} is not a picture, a table, a text, a recording or a model."),
+                _problem(
+                    "file_kind",
+                    tr("{name} is not a picture, a table, a text, a recording or a model.").format(name=path.name),
+                ),
             )
         )
 
@@ -177,7 +192,7 @@ def _take_folder(folder: Path, engine: EnginePort, still_wanted: Callable[[], bo
     if error is None:
         result.models.append(folder)
     else:
-        message = f"{folder.name} holds no model and no pictures, tables, texts or recordings."
+        message = tr("{name} holds no model and no pictures, tables, texts or recordings.").format(name=folder.name)
         result.refused.append((folder.name, _problem("file_kind", message, f"{error.code}: {error.message}")))
 
 
@@ -196,11 +211,19 @@ def _walk(folder: Path, result: Intake) -> bool:
                 found = True
             else:
                 others.append(
-                    (name, _problem("file_kind", f"{name} is not a picture, a table, a text or a recording."))
+                    (
+                        name,
+                        _problem(
+                            "file_kind",
+                            tr("{name} is not a picture, a table, a text or a recording.").format(name=name),
+                        ),
+                    )
                 )
             if len(result.inputs) + len(others) > 2 * MAX_FILES:
-                message = f"{folder.name} holds more than {2 * MAX_FILES} files; the rest was not looked at."
-                others.append((f"{folder.name}, the rest", _problem("file_kind", message)))
+                message = tr("{name} holds more than {most} files; the rest was not looked at.").format(
+                    name=folder.name, most=2 * MAX_FILES
+                )
+                others.append((tr("{name}, the rest").format(name=folder.name), _problem("file_kind", message)))
                 result.refused += others
                 return found
     if found:
@@ -221,7 +244,7 @@ def _inspect(path: Path, engine: EnginePort, still_wanted: Callable[[], bool]) -
         except EngineError as error:
             return error
     future.cancel()
-    return _problem("file_unreadable", f"{path.name} took too long to look at.")
+    return _problem("file_unreadable", tr("{name} took too long to look at.").format(name=path.name))
 
 
 def _problem(code: str, message: str, details: str = "") -> FileProblem:

@@ -11,6 +11,7 @@ from PySide6.QtGui import QGuiApplication
 from engine.errors import ConsentRequired
 from engine.serving_types import ServerScope
 from gui.error_text import error_text
+from gui.language import tr
 from gui.model_shelf import ANSWERING
 from gui.panels.leave_dialog import LeaveDialog, ask_to_leave
 from gui.session import MOST_MODELS, LastRun, Session, SessionFiles, started_words
@@ -86,12 +87,12 @@ class Life(QObject):
     def tell_crash(self, last: LastRun) -> None:
         """The run before did not end properly: say so, and offer what it left."""
         self._report = last.report
-        second = f"{started_words(last)} Nothing was sent to anybody.".strip()
-        self._window.notice.say("warn", "Deskside did not end properly last time.", second, "Copy report")
+        second = tr("{started} Nothing was sent to anybody.").format(started=started_words(last)).strip()
+        self._window.notice.say("warn", tr("Deskside did not end properly last time."), second, tr("Copy report"))
 
     def _copy_report(self) -> None:
         QGuiApplication.clipboard().setText(self._report)
-        self._window.status_line.say("ok", "The report is on the clipboard. Read it before you send it.")
+        self._window.status_line.say("ok", tr("The report is on the clipboard. Read it before you send it."))
 
     # -- what was open ---------------------------------------------------------------------------------------------
     def restore(self, session: Session) -> None:
@@ -114,8 +115,8 @@ class Life(QObject):
         self._restoring.discard(token)
         second = error_text(error).sentence
         if isinstance(error, ConsentRequired):
-            second = "It is a program that was not agreed to yet. Open it to decide."
-        self._window.notice.say("warn", f"{path.name} was not opened again.", second)
+            second = tr("It is a program that was not agreed to yet. Open it to decide.")
+        self._window.notice.say("warn", tr("{name} was not opened again.").format(name=path.name), second)
         return True
 
     def keep_session(self) -> None:
@@ -138,5 +139,7 @@ class Life(QObject):
             window.bridge.run(self, lambda: files.save(lambda: self._kept), lambda _: None, self._on_not_kept)
 
     def _on_not_kept(self, error: BaseException) -> None:
-        sentence = f"What is open could not be kept for the next start. {error_text(error).sentence}"
+        sentence = tr("What is open could not be kept for the next start. {sentence}").format(
+            sentence=error_text(error).sentence
+        )
         self._window.status_line.say("error", sentence)

@@ -36,6 +36,7 @@ from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
 from gui.frames import CaptureSources
 from gui.keep_awake import KeepAwake
+from gui.language import tr
 from gui.life import Life
 from gui.model_changes import ModelChanges
 from gui.model_loader import LoadOrder, ModelLoader
@@ -224,7 +225,7 @@ class MainWindow(QMainWindow):
         self.predict_page.leave_error()
         token = self.loader.load(LoadOrder(path, trust))
         self.shelf.load_asked(token, path)
-        self.status_line.say("accent", f"Loading {path.name}.")
+        self.status_line.say("accent", tr("Loading {name}.").format(name=path.name))
         return token
 
     def reload_model(self, key: str, device: str = "", precision: str = "", trust: bool = False) -> None:
@@ -233,11 +234,15 @@ class MainWindow(QMainWindow):
         if card is None or card.token or self._closing.under_way:
             return
         if any(other.replaces == key for other in self.shelf.cards):
-            self.status_line.say("accent", f"The next version of {card.name} is being loaded already.")
+            self.status_line.say(
+                "accent", tr("The next version of {name} is being loaded already.").format(name=card.name)
+            )
             return
         order = LoadOrder(card.path, trust, replaces=key, device=device, precision=precision)
         self.shelf.swap_asked(self.loader.load(order), key)
-        self.status_line.say("accent", f"Loading the next version of {card.name}; this one answers until then.")
+        self.status_line.say(
+            "accent", tr("Loading the next version of {name}; this one answers until then.").format(name=card.name)
+        )
 
     def open_paths(self, paths: Sequence[Path]) -> None:
         """What the command line named, or a second start handed over."""
@@ -256,9 +261,10 @@ class MainWindow(QMainWindow):
         if opened is not None:
             self.picker.note_opened(opened)
         if card is not None and card.replaces:
-            self.status_line.say("ok", f"Version {entry.get('version', '')} of {entry['id']} answers now.")
+            words = tr("Version {version} of {name} answers now.")
+            self.status_line.say("ok", words.format(version=entry.get("version", ""), name=entry["id"]))
         else:
-            self.status_line.say("ok", f"{entry['id']} is ready.")
+            self.status_line.say("ok", tr("{name} is ready.").format(name=entry["id"]))
 
     def _on_load_failed(self, token: int, order: LoadOrder, error: BaseException) -> None:
         self.shelf.load_ended(token)
@@ -270,7 +276,7 @@ class MainWindow(QMainWindow):
         if order.replaces:
             self._on_swap_failed(order.replaces, error)
             return
-        self.status_line.say("error", f"{order.path.name} was not opened.")
+        self.status_line.say("error", tr("{name} was not opened.").format(name=order.path.name))
         self.predict_page.show_error(error)
         self.show_page(PREDICT)
 
@@ -278,20 +284,22 @@ class MainWindow(QMainWindow):
         """The version before goes on answering: a banner says so, wherever the person is."""
         card = self.shelf.card(key)
         version = card.version if card is not None else ""
-        sentence = f"The next version of {key} was not taken; version {version} still answers."
+        sentence = tr("The next version of {key} was not taken; version {version} still answers.").format(
+            key=key, version=version
+        )
         self.status_line.say("error", sentence)
         banner = self.card_page.banner if self.pages.currentIndex() == CARD else self.predict_page.banner
         banner.say("error", sentence, error_text(error).sentence)
 
     def _on_load_cancelled(self, token: int, order: LoadOrder) -> None:
         self.shelf.load_ended(token)
-        self.status_line.say("", f"The load of {order.path.name} was cancelled.")
+        self.status_line.say("", tr("The load of {name} was cancelled.").format(name=order.path.name))
 
     def _ask_consent(self, order: LoadOrder, error: ConsentRequired) -> None:
         def over(run_it: bool) -> None:
             self.consent_dialog = None
             if not run_it:
-                self.status_line.say("", f"{order.path.name} was not opened.")
+                self.status_line.say("", tr("{name} was not opened.").format(name=order.path.name))
             elif order.replaces:
                 self.reload_model(order.replaces, order.device, order.precision, trust=True)
             else:
@@ -333,7 +341,7 @@ class MainWindow(QMainWindow):
         """Open the card of ``key``, by default of the model that answers what is dropped."""
         card = self.shelf.card(key) if key else self.shelf.active
         if card is None or not card.spec:
-            self.status_line.say("", "Open a model first: its card says what was found in it, and where.")
+            self.status_line.say("", tr("Open a model first: its card says what was found in it, and where."))
             return
         self.card_page.show_model(card.key)
         self.show_page(CARD)
@@ -365,7 +373,11 @@ class MainWindow(QMainWindow):
         self.header.show_memory(stats)
 
     def _pin(self, key: str, pinned: bool) -> None:
-        words = f"{key} stays open." if pinned else f"{key} may be closed to save memory."
+        words = (
+            tr("{key} stays open.").format(key=key)
+            if pinned
+            else tr("{key} may be closed to save memory.").format(key=key)
+        )
         self.bridge.run(
             self, lambda: self.bridge.engine.pin(key, pinned), lambda _: self.status_line.say("ok", words),
             self._on_internal,
@@ -389,7 +401,7 @@ class MainWindow(QMainWindow):
         """The shown question as others can ask it, on the clipboard. The key stays a placeholder."""
         item = self.predict_page.work.current
         if item is None or not item.model:
-            self.status_line.say("", "Ask a model something first.")
+            self.status_line.say("", tr("Ask a model something first."))
             return
         state = self.server.state
         url = next((url.url for url in state.urls), f"http://127.0.0.1:{state.port or 8765}")
@@ -397,13 +409,13 @@ class MainWindow(QMainWindow):
         QGuiApplication.clipboard().setText(
             code(url, item.model, file=file, content_type=item.source.content_type or "", keyed=state.key_required)
         )
-        off = "" if self.server.is_running else " It works once the server is on."
-        self.status_line.say("ok", f"The request is on the clipboard, as {name}.{off}")
+        off = "" if self.server.is_running else tr(" It works once the server is on.")
+        self.status_line.say("ok", tr("The request is on the clipboard, as {name}.").format(name=name) + off)
 
     def _cancel_request(self, request_id: str) -> None:
         def over(found: bool) -> None:
             self.status_line.say(
-                "ok" if found else "", "The request was given up." if found else "It was over already."
+                "ok" if found else "", tr("The request was given up.") if found else tr("It was over already.")
             )
 
         self.bridge.run(self, lambda: self.bridge.engine.cancel(request_id), over, self._on_internal)
@@ -452,13 +464,13 @@ class MainWindow(QMainWindow):
         parts = []
         listed = self.pages.currentIndex() == PREDICT and not self.predict_page.live.is_on
         if listed and current is not None and current in items:
-            parts.append(f"{items.index(current) + 1} of {len(items)}")
+            parts.append(tr("{number} of {count}").format(number=items.index(current) + 1, count=len(items)))
             if current.source.kind == "image" and self.predict_page.work.image_view.has_picture:
                 parts.append(f"{self.predict_page.work.image_view.scale * 100:.0f} %")
         if self.pages.currentIndex() == SERVER and self.server.is_running:
             parts = served_words(self.server.state)
             if self.keep_awake.is_held:
-                parts.insert(0, "This computer stays awake")
+                parts.insert(0, tr("This computer stays awake"))
         self.status_line.right.setText("      ".join(parts))
 
     # -- drops on the whole window ---------------------------------------------------------------------------------
@@ -489,7 +501,9 @@ class MainWindow(QMainWindow):
         self.setEnabled(False)
         self.predict_page.screen_region.cancel()
         serving = not self.server.is_off
-        self.status_line.say("accent", "Closing. Requests already taken are answered." if serving else "Closing.")
+        self.status_line.say(
+            "accent", tr("Closing. Requests already taken are answered.") if serving else tr("Closing.")
+        )
         self.queue.set_model("")
         self._closing.begin()
 

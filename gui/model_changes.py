@@ -17,6 +17,7 @@ from engine import EnginePort, Prediction
 from engine.model_spec import SIDECAR
 from gui.engine_bridge import EngineBridge
 from gui.golden import clock_words
+from gui.language import tr
 from gui.model_shelf import ModelCard, ModelShelf
 from gui.server_bridge import ServerBridge
 
@@ -58,8 +59,8 @@ class ModelChanges(QObject):
     def saved_words(self, card: ModelCard) -> str:
         """Where what is changed is kept, and when it last was."""
         if self._made.get(card.key):
-            return "Saved beside the model, in its sidecar"
-        return "What you change is saved beside the model, in its sidecar"
+            return tr("Saved beside the model, in its sidecar")
+        return tr("What you change is saved beside the model, in its sidecar")
 
     def apply(self, model_id: str, changes: dict[str, Any], words: str) -> None:
         """Read pictures so from now on, at both doors, and keep it in the sidecar. ``words`` name it."""
@@ -78,7 +79,7 @@ class ModelChanges(QObject):
                 else:
                     made[key] = _Change(now.get(key), stated[key], at)
 
-        self._change(model_id, changes, remember, f"{words} is used from now on, and saved.")
+        self._change(model_id, changes, remember, tr("{words} is used from now on, and saved.").format(words=words))
 
     def undo(self, model_id: str, field: str) -> None:
         """Take back the change of ``field``, and whatever was changed in the same go."""
@@ -94,12 +95,12 @@ class ModelChanges(QObject):
             for name in together:
                 made.pop(name, None)
 
-        self._change(model_id, values, forget, "It is as it was before.")
+        self._change(model_id, values, forget, tr("It is as it was before."))
 
     def _change(self, model_id: str, values: dict[str, Any], remember: Callable[[], None], words: str) -> None:
         """None takes a value out of the sidecar. One change of a model at a time, so that they cannot overtake."""
         if model_id in self._changing:
-            self.done.emit("The choice before is still being saved.")
+            self.done.emit(tr("The choice before is still being saved."))
             return
         self._changing.add(model_id)
 
@@ -119,14 +120,14 @@ class ModelChanges(QObject):
                 self,
                 lambda engine: engine.save_sidecar(model_id, values),
                 saved,
-                lambda error: failed("It is used now, but could not be saved beside the model.", error),
+                lambda error: failed(tr("It is used now, but could not be saved beside the model."), error),
             )
 
         self._bridge.ask(
             self,
             lambda engine: engine.apply_preprocessing(model_id, values),
             applied,
-            lambda error: failed("The model still reads pictures as before.", error),
+            lambda error: failed(tr("The model still reads pictures as before."), error),
         )
 
     # -- the kept answer -------------------------------------------------------------------------------------------
@@ -143,13 +144,13 @@ class ModelChanges(QObject):
 
         def kept(_result: object) -> None:
             self._read_back()
-            self.done.emit("This answer is kept; it is checked after every load.")
+            self.done.emit(tr("This answer is kept; it is checked after every load."))
 
         self._bridge.ask(
             self,
             lambda engine: engine.keep_golden(prediction.id),
             kept,
-            lambda error: self._on_failed("This answer was not kept.", error),
+            lambda error: self._on_failed(tr("This answer was not kept."), error),
         )
 
     def forget_golden(self, model_id: str) -> None:
@@ -157,13 +158,13 @@ class ModelChanges(QObject):
 
         def forgotten(_result: object) -> None:
             self._read_back()
-            self.done.emit("The kept answer is forgotten.")
+            self.done.emit(tr("The kept answer is forgotten."))
 
         self._bridge.ask(
             self,
             lambda engine: engine.forget_golden(model_id),
             forgotten,
-            lambda error: self._on_failed("The kept answer is still there.", error),
+            lambda error: self._on_failed(tr("The kept answer is still there."), error),
         )
 
     def check_golden(self, model_id: str) -> None:
@@ -180,7 +181,7 @@ class ModelChanges(QObject):
 
         def failed(error: BaseException) -> None:
             over(None)
-            self._on_failed("The kept answer could not be checked.", error)
+            self._on_failed(tr("The kept answer could not be checked."), error)
 
         def ask_network(_report: object) -> None:
             if not self._server.check_golden(self, model_id, over, failed):
@@ -209,11 +210,11 @@ class ModelChanges(QObject):
 
         def done(_entry: object) -> None:
             over(None)
-            self.done.emit("The version before answers again.")
+            self.done.emit(tr("The version before answers again."))
 
         def failed(error: BaseException) -> None:
             over(None)
-            self._on_failed("The version that answers stays.", error)
+            self._on_failed(tr("The version that answers stays."), error)
 
         self._bridge.ask(self, lambda engine: engine.rollback(model_id), done, failed)
 
@@ -225,7 +226,7 @@ class ModelChanges(QObject):
             self,
             engine.stats,
             lambda stats: self._shelf.entries(stats["models"]),
-            lambda error: self._on_failed("What changed could not be read.", error),
+            lambda error: self._on_failed(tr("What changed could not be read."), error),
         )
 
     def _on_failed(self, sentence: str, error: BaseException) -> None:

@@ -19,6 +19,7 @@ from engine import EnginePort, LoadTicket
 from engine.errors import LoadCancelled
 from engine.events import LoadProgress, LoadStage
 from gui.engine_bridge import EngineBridge
+from gui.language import tr
 
 PROGRESS_INTERVAL_S = 0.05
 """Progress of one stage reaches the window at most this often."""
@@ -65,7 +66,7 @@ class _LoadWorker(QObject):
 
     def load(self, token: int, order: LoadOrder) -> None:
         if token in self._cancelled:
-            self._finish(token, None, LoadCancelled("The load was cancelled."))
+            self._finish(token, None, LoadCancelled(tr("The load was cancelled.")))
             return
         try:
             ticket = order.start(self._engine)
@@ -110,7 +111,7 @@ class _LoadWorker(QObject):
         try:
             error = future.exception()
         except CancelledError:
-            error = LoadCancelled("The load was cancelled.")
+            error = LoadCancelled(tr("The load was cancelled."))
         self._finish(token, None if error else future.result(), error)
 
     def _finish(self, token: int, entry: dict[str, Any] | None, error: BaseException | None) -> None:

@@ -12,6 +12,7 @@ from PySide6.QtCore import QObject, Signal
 
 from engine.errors import EngineError
 from engine.events import LoadProgress, LoadStage, ModelState, ModelStateChanged, Snapshot
+from gui.language import tr
 
 
 class ChipPhase(StrEnum):
@@ -126,7 +127,7 @@ class ModelShelf(QObject):
         """The next version of ``model_id`` is being loaded; the one that answers keeps its card."""
         before = self._cards[model_id]
         now = time.monotonic()
-        name = f"{before.name}, next version"
+        name = tr("{name}, next version").format(name=before.name)
         card = ModelCard(
             f"load-{token}", name, before.path, ChipPhase.STARTING, token, before.task, before.format,
             stage_since=now, replaces=model_id,

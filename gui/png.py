@@ -6,6 +6,7 @@ from PySide6.QtCore import QBuffer, QByteArray, QIODevice
 from PySide6.QtGui import QImage, QImageWriter
 
 from gui.error_text import FileProblem
+from gui.language import tr
 
 
 def png_of(image: QImage) -> bytes:
@@ -13,5 +14,5 @@ def png_of(image: QImage) -> bytes:
     buffer = QBuffer()
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)
     if not QImageWriter(buffer, QByteArray(b"png")).write(image):
-        raise FileProblem("The pasted picture cannot be used.", code="file_kind")
+        raise FileProblem(tr("The pasted picture cannot be used."), code="file_kind")
     return bytes(buffer.data().data())

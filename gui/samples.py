@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gui.intake import InputFile, input_file
+from gui.language import mark, tr
 from gui.words import format_words, size_words
 
 MAX_SAMPLES = 8
@@ -21,17 +22,17 @@ _FRAMEWORKS = {
     "tf": "TensorFlow",
 }
 _DOES = {
-    "image-classification": "names what is in a picture",
-    "object-detection": "finds things in a picture",
-    "image-segmentation": "tells which pixels are what",
-    "keypoint-detection": "finds joints of figures",
-    "depth-estimation": "tells near from far",
-    "image-to-image": "makes a new picture",
-    "text-classification": "reads a text",
-    "token-classification": "finds names in a text",
-    "audio-classification": "listens to a recording",
-    "tabular-classification": "reads a CSV table",
-    "tabular-regression": "reads a CSV table",
+    "image-classification": mark("names what is in a picture"),
+    "object-detection": mark("finds things in a picture"),
+    "image-segmentation": mark("tells which pixels are what"),
+    "keypoint-detection": mark("finds joints of figures"),
+    "depth-estimation": mark("tells near from far"),
+    "image-to-image": mark("makes a new picture"),
+    "text-classification": mark("reads a text"),
+    "token-classification": mark("finds names in a text"),
+    "audio-classification": mark("listens to a recording"),
+    "tabular-classification": mark("reads a CSV table"),
+    "tabular-regression": mark("reads a CSV table"),
 }
 
 
@@ -78,5 +79,5 @@ def _read(folder: Path) -> Example | None:
     except (OSError, tomllib.TOMLDecodeError):
         return None  # an example that is not there (an installed wheel) or damaged is not offered
     task, file_format = str(sidecar.get("task", "")), str(sidecar.get("format", ""))
-    parts = [format_words(file_format), size_words(size) if size else "", _DOES.get(task, "")]
+    parts = [format_words(file_format), size_words(size) if size else "", tr(_DOES.get(task, ""))]
     return Example(folder, title_of(folder.name), " · ".join(part for part in parts if part), task, samples)

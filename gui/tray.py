@@ -9,9 +9,14 @@ from PySide6.QtWidgets import QMenu, QSystemTrayIcon
 from engine.serving_types import ServerScope
 from gui import theme
 from gui.icons import paint_icon
+from gui.language import mark, tr
 from gui.server_bridge import ServerBridge
 
-CHOICES = ((ServerScope.OFF, "Off"), (ServerScope.COMPUTER, "This computer"), (ServerScope.NETWORK, "Network"))
+CHOICES = (
+    (ServerScope.OFF, mark("Off")),
+    (ServerScope.COMPUTER, mark("This computer")),
+    (ServerScope.NETWORK, mark("Network")),
+)
 SIDE = 64
 
 
@@ -27,18 +32,20 @@ class Tray(QObject):
         self._server = server
         self._told = False
         self.menu = QMenu()
-        self.menu.addAction("Show Deskside").triggered.connect(self.show_asked)
+        self.menu.addAction(tr("Show Deskside")).triggered.connect(self.show_asked)
         self.menu.addSeparator()
         self.switches: dict[ServerScope, QAction] = {}
         group = QActionGroup(self.menu)
         for scope, words in CHOICES:
-            action = self.menu.addAction(f"Server: {words}" if scope is ServerScope.OFF else words)
+            action = self.menu.addAction(
+                tr("Server: {state}").format(state=tr(words)) if scope is ServerScope.OFF else tr(words)
+            )
             action.setCheckable(True)
             group.addAction(action)
             action.triggered.connect(lambda _checked=False, to=scope: self._on_switch(to))
             self.switches[scope] = action
         self.menu.addSeparator()
-        self.menu.addAction("Quit").triggered.connect(self.quit_asked)
+        self.menu.addAction(tr("Quit")).triggered.connect(self.quit_asked)
         self.icon = QSystemTrayIcon(self)
         self.icon.setContextMenu(self.menu)
         self.icon.activated.connect(self._on_activated)
@@ -51,14 +58,17 @@ class Tray(QObject):
         scope = self._server.state.scope if self._server.is_running else ServerScope.OFF
         self.switches[scope].setChecked(True)
         self.icon.setIcon(tray_icon({ServerScope.NETWORK: "lan", ServerScope.COMPUTER: "accent"}.get(scope, "")))
-        words = {ServerScope.NETWORK: "serving the network", ServerScope.COMPUTER: "serving this computer"}
-        self.icon.setToolTip(f"Deskside, {words.get(scope, 'server off')}")
+        words = {
+            ServerScope.NETWORK: tr("Deskside, serving the network"),
+            ServerScope.COMPUTER: tr("Deskside, serving this computer"),
+        }
+        self.icon.setToolTip(words.get(scope, tr("Deskside, server off")))
 
     def tell_hidden(self) -> None:
         """Say once where the window went."""
         if not self._told:
             self._told = True
-            self.icon.showMessage("Deskside goes on here", "Its models stay open. Quit in this icon's menu.")
+            self.icon.showMessage(tr("Deskside goes on here"), tr("Its models stay open. Quit in this icon's menu."))
 
     def close(self) -> None:
         self.icon.hide()

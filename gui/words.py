@@ -6,6 +6,7 @@ import time
 
 from engine.events import LoadStage
 from engine.serving_types import ServerState
+from gui.language import counted, mark, tr
 
 THIN = "\u2009"
 
@@ -16,33 +17,51 @@ _FORMATS = {
     "keras_h5": "Keras HDF5",
     "onnx": "ONNX",
     "saved_model": "SavedModel",
-    "state_dict": "PyTorch weights",
+    "state_dict": mark("PyTorch weights"),
     "tflite": "LiteRT",
-    "torch_export": "PyTorch export",
+    "torch_export": mark("PyTorch export"),
     "torchscript": "TorchScript",
     "fake": "test model",
 }
 
-STAGES: dict[LoadStage, tuple[str, str]] = {
-    LoadStage.RECOGNISING: ("Look at the file", "Looking at the file"),
-    LoadStage.HASHING: ("Check the file", "Checking the file"),
-    LoadStage.STARTING: ("Start the worker", "Starting the worker"),
-    LoadStage.IMPORTING: ("Import the framework", "Importing the framework"),
-    LoadStage.READING: ("Read weights", "Reading weights"),
-    LoadStage.BUILDING: ("Build the model", "Building the model"),
-    LoadStage.MOVING: ("Move to the device", "Moving to the device"),
-    LoadStage.WARMING: ("Warm up", "Warming up"),
+_TASKS = {
+    "audio-classification": mark("Audio classification"),
+    "automatic-speech-recognition": mark("Automatic speech recognition"),
+    "depth-estimation": mark("Depth estimation"),
+    "feature-extraction": mark("Feature extraction"),
+    "image-classification": mark("Image classification"),
+    "image-feature-extraction": mark("Image feature extraction"),
+    "image-segmentation": mark("Image segmentation"),
+    "image-to-image": mark("Image to image"),
+    "keypoint-detection": mark("Keypoint detection"),
+    "mask-generation": mark("Mask generation"),
+    "object-detection": mark("Object detection"),
+    "tabular-classification": mark("Tabular classification"),
+    "tabular-regression": mark("Tabular regression"),
+    "text-classification": mark("Text classification"),
+    "token-classification": mark("Token classification"),
 }
-"""Stage -> (what is to do, what is being done)."""
+
+STAGES: dict[LoadStage, tuple[str, str]] = {
+    LoadStage.RECOGNISING: (mark("Look at the file"), mark("Looking at the file")),
+    LoadStage.HASHING: (mark("Check the file"), mark("Checking the file")),
+    LoadStage.STARTING: (mark("Start the worker"), mark("Starting the worker")),
+    LoadStage.IMPORTING: (mark("Import the framework"), mark("Importing the framework")),
+    LoadStage.READING: (mark("Read weights"), mark("Reading weights")),
+    LoadStage.BUILDING: (mark("Build the model"), mark("Building the model")),
+    LoadStage.MOVING: (mark("Move to the device"), mark("Moving to the device")),
+    LoadStage.WARMING: (mark("Warm up"), mark("Warming up")),
+}
+"""Stage -> (what is to do, what is being done), both to be looked up."""
 
 
 def task_words(task: str) -> str:
-    """``image-classification`` -> ``Image classification``."""
-    return task.replace("-", " ").capitalize() if task else "Model"
+    """``image-classification`` -> ``Image classification``, in the window's language where it is one that is known."""
+    return tr(_TASKS.get(task, task.replace("-", " ").capitalize())) if task else tr("Model")
 
 
 def format_words(name: str) -> str:
-    return _FORMATS.get(name, name)
+    return tr(_FORMATS.get(name, name))
 
 
 def size_words(count: int) -> str:
@@ -85,21 +104,21 @@ def percent_words(score: float) -> str:
     return f"{percent:.1f}{THIN}%"
 
 
-def count_words(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
-
-
 def served_words(state: ServerState) -> list[str]:
     """Since when the server runs, and how many other computers are asking now."""
-    words = [] if state.started_at is None else [f"Since {time.strftime('%H:%M', time.localtime(state.started_at))}"]
+    words = (
+        []
+        if state.started_at is None
+        else [tr("Since {clock}").format(clock=time.strftime("%H:%M", time.localtime(state.started_at)))]
+    )
     if state.callers:
-        words.append(count_words(len(state.callers), "caller now", "callers now"))
+        words.append(counted("{count} caller now", "{count} callers now", len(state.callers)))
     return words
 
 
 def device_words(device: str) -> str:
     """``cuda:0`` -> ``GPU 0``; the engine's own word where there is none better."""
     name, _, index = device.partition(":")
-    known = {"cpu": "CPU", "cuda": "GPU", "mps": "Apple GPU", "gpu": "GPU"}
+    known = {"cpu": "CPU", "cuda": "GPU", "mps": tr("Apple GPU"), "gpu": "GPU"}
     word = known.get(name.lower(), device)
     return f"{word} {index}".strip() if name.lower() in known else word

@@ -13,6 +13,9 @@ import pytest
 
 # Before PySide6 is imported anywhere: without a display Qt's xcb plug-in aborts the process.
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
+# The window speaks the desktop's language where nobody chose; what tests read is English, on every desktop.
+os.environ["LC_ALL"] = "C.UTF-8"
+os.environ.pop("LANGUAGE", None)
 # For what is made at session scope; every test gets a folder of its own below.
 os.environ["DESKSIDE_HOME"] = tempfile.mkdtemp(prefix="deskside-tests-")
 

@@ -22,6 +22,7 @@ from engine.supervisor import child_command, child_environment
 from engine.worker_client import Exit, WorkerClient
 from gui.error_text import CAMERA_CODES, FrameProblem
 from gui.frames.source import Frame, SourceFacts, SourceOrder, SourceState
+from gui.language import tr
 
 LIST_WITHIN_S = 8.0
 OPEN_WITHIN_S = 60.0
@@ -102,7 +103,7 @@ class CaptureSource:
         try:
             child = start_child(self._settings, self._on_message, self._on_exit)
         except OSError as error:
-            words = f"The process for cameras could not be started: {error.strerror or error}."
+            words = tr("The process for cameras could not be started: {reason}.").format(reason=error.strerror or error)
             with self._lock:
                 self._end(FrameProblem(words, code="camera_ended"))
             return
@@ -140,8 +141,8 @@ class CaptureSource:
             child = self._child
             if self._state is SourceState.ENDED or child is None or self._clock() - self._heard_at <= allowed:
                 return
-            self._end(FrameProblem(f"{self.order.name} gives no pictures.", code="camera_lost"))
-        child.kill("The source gave nothing for too long.")
+            self._end(FrameProblem(tr("{name} gives no pictures.").format(name=self.order.name), code="camera_lost"))
+        child.kill(tr("The source gave nothing for too long."))
 
     def _on_message(self, message: Message) -> None:
         try:
@@ -152,12 +153,12 @@ class CaptureSource:
         except (KeyError, TypeError, ValueError) as error:
             with self._lock:
                 problem = FrameProblem(
-                    "The camera's process sent what is no picture.", code="camera_ended", details=str(error)
+                    tr("The camera's process sent what is no picture."), code="camera_ended", details=str(error)
                 )
                 self._end(problem)
                 child = self._child
             if child is not None:
-                child.kill("It sent what is no picture.")
+                child.kill(tr("It sent what is no picture."))
 
     def _take(self, message: Message) -> None:
         """Raises KeyError, TypeError, ValueError where the message is not what it says."""
@@ -175,7 +176,7 @@ class CaptureSource:
 
     def _on_exit(self, exit_: Exit) -> None:
         with self._lock:
-            words = "The process for cameras ended."
+            words = tr("The process for cameras ended.")
             self._end(None if self._closed else FrameProblem(words, code="camera_ended", details=exit_.last_words))
 
 
@@ -203,12 +204,12 @@ class CaptureSources:
                     return []
                 child = self._listing = start_child(self._settings, on_message, lambda _exit: ended.set())
         except OSError as error:
-            words = f"The process for cameras could not be started: {error.strerror or error}."
+            words = tr("The process for cameras could not be started: {reason}.").format(reason=error.strerror or error)
             raise FrameProblem(words, code="camera_ended") from error
         child.send({"type": "list"})
         answered = ended.wait(LIST_WITHIN_S)
         if not answered:
-            child.kill("Listing the cameras took too long.")
+            child.kill(tr("Listing the cameras took too long."))
         child.close(_GRACE_S)
         with self._lock:
             self._listing = None
@@ -225,26 +226,26 @@ class CaptureSources:
             self._closed = True
             child = self._listing
         if child is not None:
-            child.kill("Deskside is closing.")
+            child.kill(tr("Deskside is closing."))
 
 
 def problem_of(header: dict[str, Any]) -> FrameProblem:
     """What a child says went wrong; its words are outside text."""
     code = header.get("code")
-    words = str(header.get("message") or "The camera cannot be used.")[:LONGEST_WORDS]
+    words = str(header.get("message") or tr("The camera cannot be used."))[:LONGEST_WORDS]
     return FrameProblem(words, code=code if isinstance(code, str) and code in CAMERA_CODES else "camera_ended")
 
 
 def _cameras_of(answers: list[Message], exit_: Exit | None) -> list[SourceOrder]:
     if not answers:
         details = exit_.last_words if exit_ is not None else ""
-        raise FrameProblem("The cameras could not be listed.", code="camera_ended", details=details)
+        raise FrameProblem(tr("The cameras could not be listed."), code="camera_ended", details=details)
     header = answers[0].header
     if answers[0].type == "failed":
         raise problem_of(header)
     listed = header.get("cameras")
     if answers[0].type != "cameras" or not isinstance(listed, list):
-        raise FrameProblem("The cameras could not be listed.", code="camera_ended")
+        raise FrameProblem(tr("The cameras could not be listed."), code="camera_ended")
     return [
         SourceOrder("camera", str(entry.get("id"))[:LONGEST_WORDS], str(entry.get("name"))[:LONGEST_WORDS])
         for entry in listed[:MOST_CAMERAS]

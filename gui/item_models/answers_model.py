@@ -10,10 +10,12 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersisten
 
 from engine import Prediction
 from engine.prediction import TablePreview
+from gui.language import tr
 from gui.widgets.basics import plain_tooltip
 from gui.words import percent_words
 
 SCORE_ROLE = Qt.ItemDataRole.UserRole
+FAILED_ROLE = Qt.ItemDataRole.UserRole + 1
 """The score 0..1 of a row, None where it has none."""
 ROW, ANSWER, SCORE, FIRST_INPUT = range(4)
 
@@ -91,7 +93,11 @@ class AnswersModel(QAbstractTableModel):
         if orientation is Qt.Orientation.Vertical:
             return None
         if role == Qt.ItemDataRole.DisplayRole:
-            return ("", "Answer", "Score")[section] if section < FIRST_INPUT else self._columns[section - FIRST_INPUT]
+            return (
+                ("", tr("Answer"), tr("Score"))[section]
+                if section < FIRST_INPUT
+                else self._columns[section - FIRST_INPUT]
+            )
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return _LEFT if section < FIRST_INPUT else _RIGHT
         return None
@@ -100,6 +106,8 @@ class AnswersModel(QAbstractTableModel):
         row, column = index.row(), index.column()
         if role == SCORE_ROLE:
             return best_of(self.result(row).get("predictions"))[1] if "predictions" in self.result(row) else None
+        if role == FAILED_ROLE:
+            return "error" in self.result(row)
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return _RIGHT if column >= FIRST_INPUT else _LEFT
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
@@ -117,7 +125,7 @@ class AnswersModel(QAbstractTableModel):
             values = self.inputs(row)
             return values[column - FIRST_INPUT] if column - FIRST_INPUT < len(values) else ""
         if "error" in result:
-            return "no answer" if column == ANSWER else ""
+            return tr("no answer") if column == ANSWER else ""
         if "predictions" not in result:
             return ""
         answer, score = best_of(result["predictions"])

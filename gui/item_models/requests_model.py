@@ -9,11 +9,12 @@ from typing import Any
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
 
 from engine.serving_types import RequestRecord, RequestState
+from gui.language import language, mark, tr
 from gui.widgets.basics import plain_tooltip
 from gui.words import ms_words, size_words
 
 LIMIT = 100
-COLUMNS = ("Time", "From", "Model", "State", "Waited", "Ran", "Size", "")
+COLUMNS = (mark("Time"), mark("From"), mark("Model"), mark("State"), mark("Waited"), mark("Ran"), mark("Size"), "")
 TIME, FROM, MODEL, STATE, WAITED, RAN, SIZE, ACTION = range(8)
 RECORD_ROLE = Qt.ItemDataRole.UserRole
 
@@ -21,24 +22,33 @@ _Index = QModelIndex | QPersistentModelIndex
 _RIGHT = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
 
 _CODES = {
-    "busy": "busy",
-    "key_required": "no key",
-    "key_invalid": "wrong key",
-    "key_limit": "too many wrong keys",
-    "bad_host": "wrong address",
-    "bad_origin": "from another page",
-    "not_found": "no such page",
-    "input_too_large": "too large",
-    "image_invalid": "not a picture",
-    "unsupported_media_type": "wrong kind",
-    "model_not_found": "no such model",
-    "worker_restarted": "process ended",
+    "busy": mark("busy"),
+    "key_required": mark("no key"),
+    "key_invalid": mark("wrong key"),
+    "key_limit": mark("too many wrong keys"),
+    "bad_host": mark("wrong address"),
+    "bad_origin": mark("from another page"),
+    "not_found": mark("no such page"),
+    "input_too_large": mark("too large"),
+    "image_invalid": mark("not a picture"),
+    "unsupported_media_type": mark("wrong kind"),
+    "model_not_found": mark("no such model"),
+    "worker_restarted": mark("process ended"),
     "deadline_exceeded": "",
-    "key_rights": "not allowed to this key",
-    "key_quota": "too often",
-    "key_paused": "key paused",
-    "not_allowed": "not allowed",
-    "paused": "network paused",
+    "key_rights": mark("not allowed to this key"),
+    "key_quota": mark("too often"),
+    "key_paused": mark("key paused"),
+    "not_allowed": mark("not allowed"),
+    "paused": mark("network paused"),
+}
+_STATES = {
+    RequestState.WAITING: mark("waiting"),
+    RequestState.RUNNING: mark("running"),
+    RequestState.ANSWERED: mark("answered"),
+    RequestState.LATE: mark("late"),
+    RequestState.REFUSED: mark("refused"),
+    RequestState.FAILED: mark("failed"),
+    RequestState.GONE: mark("gone"),
 }
 LIVE = (RequestState.WAITING, RequestState.RUNNING)
 
@@ -46,24 +56,26 @@ LIVE = (RequestState.WAITING, RequestState.RUNNING)
 def state_words(record: RequestRecord) -> str:
     """``refused, not a picture``: the state, and why where it is known."""
     if record.state in (RequestState.REFUSED, RequestState.FAILED) and record.code:
-        why = _CODES.get(record.code, record.code.replace("_", " "))
-        return f"{record.state}, {why}" if why else str(record.state)
+        why = tr(_CODES.get(record.code, record.code.replace("_", " ")))
+        return f"{tr(_STATES[record.state])}, {why}" if why else tr(_STATES[record.state])
     if record.state is RequestState.WAITING and record.position is not None:
-        return "next" if record.position == 0 else f"{ordinal(record.position + 1)} in line"
-    return str(record.state)
+        return tr("next") if record.position == 0 else tr("{place} in line").format(place=ordinal(record.position + 1))
+    return tr(_STATES[record.state])
 
 
 def ordinal(number: int) -> str:
-    """``1st``, ``2nd``, ``11th``, ``21st``."""
+    """``1st``, ``2nd``, ``11th``, ``21st`` in English; elsewhere as its catalog writes ``{number}th``."""
+    if language() != "en":
+        return tr("{number}th").format(number=number)
     last = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number % 100 not in (11, 12, 13) else "th"
     return f"{number}{last}"
 
 
 def caller_words(record: RequestRecord) -> str:
     if record.lane in ("owner", "batch"):
-        return "you"
+        return tr("you")
     named = " ".join(filter(None, (record.key, record.client)))
-    return named or ("this computer" if record.lane == "loopback" else "network")
+    return named or (tr("this computer") if record.lane == "loopback" else tr("network"))
 
 
 class RequestsModel(QAbstractTableModel):
@@ -151,7 +163,7 @@ class RequestsModel(QAbstractTableModel):
     ) -> Any:
         if orientation is Qt.Orientation.Horizontal:
             if role == Qt.ItemDataRole.DisplayRole:
-                return COLUMNS[section]
+                return tr(COLUMNS[section])
             if role == Qt.ItemDataRole.TextAlignmentRole:
                 right = WAITED <= section <= SIZE
                 return _RIGHT if right else int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
@@ -179,5 +191,5 @@ class RequestsModel(QAbstractTableModel):
             ms_words(record.wait_ms),
             ms_words(record.run_ms),
             size_words(record.size),
-            "cancel" if record.state in LIVE else "more",
+            tr("cancel") if record.state in LIVE else tr("more"),
         )[column]

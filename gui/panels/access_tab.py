@@ -12,6 +12,7 @@ from engine.serving_types import KeyInfo
 from gui import theme
 from gui.error_text import error_text
 from gui.icons import IconLabel
+from gui.language import tr
 from gui.model_shelf import ModelShelf
 from gui.request_code import as_curl
 from gui.server_bridge import ServerBridge
@@ -33,24 +34,28 @@ class AccessTab(QWidget):
         self._removed = ""
         self.rows: list[KeyLine | BlockedLine] = []
         self.name = QLineEdit()
-        self.name.setPlaceholderText("Whose key? lab phones, notebook ana")
+        self.name.setPlaceholderText(tr("Whose key? lab phones, notebook ana"))
         self.name.setMaxLength(40)
-        self.name.setAccessibleName("Name of the new key")
+        self.name.setAccessibleName(tr("Name of the new key"))
         self.models = QComboBox()
-        self.models.setAccessibleName("Models the new key may ask")
-        self.per_minute = spin_box(0, 100_000, "Requests a minute of the new key", 110)
-        self.per_minute.setSpecialValueText("no limit")
-        self.make_button = Button("Make a key", "plus", small=True)
+        self.models.setAccessibleName(tr("Models the new key may ask"))
+        self.per_minute = spin_box(0, 100_000, tr("Requests a minute of the new key"), 110)
+        self.per_minute.setSpecialValueText(tr("no limit"))
+        self.make_button = Button(tr("Make a key"), "plus", small=True)
         self.made = MadeKey()
         self.banner = Banner()
-        self.none = label("No keys of others yet. Each person or program can have one of its own.", "body2", wrap=True)
+        self.none = label(
+            tr("No keys of others yet. Each person or program can have one of its own."), "body2", wrap=True
+        )
         self._rows = QVBoxLayout()
         self._rows.setSpacing(0)
         self._lay_out()
         self.name.returnPressed.connect(self._make)
         self.make_button.clicked.connect(self._make)
         self.name.textChanged.connect(self._on_name)
-        self.made.copied.connect(lambda what: self.status.emit("ok", f"{what} is on the clipboard."))
+        self.made.copied.connect(
+            lambda what: self.status.emit("ok", tr("{what} is on the clipboard.").format(what=what))
+        )
         self.banner.acted.connect(self._undo)
         server.keys_changed.connect(self._show)
         server.changed.connect(self._show)
@@ -68,7 +73,7 @@ class AccessTab(QWidget):
         form.addWidget(self.name, 1)
         form.addWidget(self.models)
         form.addWidget(self.per_minute)
-        form.addWidget(label("a minute", "small"))
+        form.addWidget(label(tr("a minute"), "small"))
         form.addWidget(self.make_button)
         held = QWidget()
         held.setObjectName("clear")
@@ -104,7 +109,7 @@ class AccessTab(QWidget):
     def _on_name(self, text: str) -> None:
         named = bool(text.strip())
         self.make_button.setEnabled(named)
-        self.make_button.setToolTip("" if named else "Give the key a name first.")
+        self.make_button.setToolTip("" if named else tr("Give the key a name first."))
 
     def _on_made(self, key: KeyInfo) -> None:
         self.banner.hide()
@@ -112,7 +117,7 @@ class AccessTab(QWidget):
         self.per_minute.setValue(0)
         url = next((url.url for url in self._server.state.urls if not url.is_loopback), "")
         self.made.show_key(key, url, key.models[0] if key.models else self._first_model())
-        self.status.emit("ok", f"The key “{key.name}” lets in from now on.")
+        self.status.emit("ok", tr("The key “{name}” lets in from now on.").format(name=key.name))
 
     def _on_refused(self, error: BaseException) -> None:
         text = error_text(error)
@@ -123,7 +128,12 @@ class AccessTab(QWidget):
         if self.made.name == name:
             self.made.hide()
         self._removed = name
-        self.banner.say("accent", f"The key “{name}” has ended.", "Whoever has it is not let in any more.", "Undo")
+        self.banner.say(
+            "accent",
+            tr("The key “{name}” has ended.").format(name=name),
+            tr("Whoever has it is not let in any more."),
+            tr("Undo"),
+        )
 
     def _undo(self) -> None:
         self.banner.hide()
@@ -141,7 +151,7 @@ class AccessTab(QWidget):
             return
         chosen = self.models.currentData()
         self.models.clear()
-        self.models.addItem("all models", "")
+        self.models.addItem(tr("all models"), "")
         # One that is closed meanwhile stays chosen: a key meant for it must not become one for all.
         for name in dict.fromkeys([*names, *([chosen] if chosen else [])]):
             self.models.addItem(name, name)
@@ -191,11 +201,11 @@ class MadeKey(Card):
         self._title = ElidedLabel("", "strong")
         self.secret = ElidedLabel("")
         self.secret.setStyleSheet(f'font-family: "{theme.fixed_font().family()}";')
-        self.copy_button = Button("Copy", "copy", "primary", small=True, name="Copy the new key")
-        self.curl_button = Button("Copy as curl", "code", "flat", small=True)
-        done = Button("Done", small=True, name="Hide the new key")
-        self.copy_button.clicked.connect(lambda: self._copy(self.secret.text(), "The key"))
-        self.curl_button.clicked.connect(lambda: self._copy(self._curl, "A curl line with the key"))
+        self.copy_button = Button(tr("Copy"), "copy", "primary", small=True, name=tr("Copy the new key"))
+        self.curl_button = Button(tr("Copy as curl"), "code", "flat", small=True)
+        done = Button(tr("Done"), small=True, name=tr("Hide the new key"))
+        self.copy_button.clicked.connect(lambda: self._copy(self.secret.text(), tr("The key")))
+        self.curl_button.clicked.connect(lambda: self._copy(self._curl, tr("A curl line with the key")))
         done.clicked.connect(self.hide)
         row = QHBoxLayout()
         row.setSpacing(8)
@@ -207,14 +217,14 @@ class MadeKey(Card):
         box.setContentsMargins(14, 10, 10, 10)
         box.setSpacing(6)
         box.addWidget(self._title)
-        box.addWidget(label("Shown this once. Deskside keeps only its fingerprint.", "small"))
+        box.addWidget(label(tr("Shown this once. Deskside keeps only its fingerprint."), "small"))
         box.addLayout(row)
         self.hide()
 
     def show_key(self, key: KeyInfo, url: str, model: str) -> None:
         self.name = key.name
         secret = key.secret or ""
-        self._title.setText(f"Key for “{key.name}”")
+        self._title.setText(tr("Key for “{name}”").format(name=key.name))
         self.secret.setText(secret)
         # It is on the screen beside the line, and whoever copies the line wants it to run.
         self._curl = as_curl(url, model, keyed=True, key=secret)
@@ -233,17 +243,16 @@ class KeyLine(QWidget):
         super().__init__()
         self.shows = ("key", info, paused)
         self.words = label(key_words(info, paused), "small")
-        self.pause_button = Button(
-            "", "play" if paused else "pause", "flat", small=True,
-            name=f"Let {info.name} ask again" if paused else f"Pause {info.name}",
-        )  # fmt: skip
-        self.remove_button = Button("", "x", "flat", small=True, name=f"End the key {info.name}")
+        words = tr("Let {name} ask again") if paused else tr("Pause {name}")
+        icon = "play" if paused else "pause"
+        self.pause_button = Button("", icon, "flat", small=True, name=words.format(name=info.name))
+        self.remove_button = Button("", "x", "flat", small=True, name=tr("End the key {name}").format(name=info.name))
         row = QHBoxLayout()
         row.setContentsMargins(0, 4, 0, 4)
         row.setSpacing(10)
         row.addWidget(IconLabel("key", "text3" if paused else "text2"))
         row.addWidget(ElidedLabel(info.name, "strong"))
-        row.addWidget(label(f"ends in {info.ends}", "small"))
+        row.addWidget(label(tr("ends in {ends}").format(ends=info.ends), "small"))
         row.addStretch(1)
         row.addWidget(self.words)
         row.addWidget(self.pause_button)
@@ -257,13 +266,13 @@ class BlockedLine(QWidget):
     def __init__(self, address: str) -> None:
         super().__init__()
         self.shows = ("blocked", address)
-        self.button = Button("Answer again", small=True, name=f"Answer {address} again")
+        self.button = Button(tr("Answer again"), small=True, name=tr("Answer {address} again").format(address=address))
         row = QHBoxLayout()
         row.setContentsMargins(0, 4, 0, 4)
         row.setSpacing(10)
         row.addWidget(IconLabel("ban", "error"))
         row.addWidget(ElidedLabel(address, "strong"))
-        row.addWidget(label("blocked until Deskside is closed", "small"))
+        row.addWidget(label(tr("blocked until Deskside is closed"), "small"))
         row.addStretch(1)
         row.addWidget(self.button)
         _ruled(self, row)
@@ -279,16 +288,16 @@ def _ruled(widget: QWidget, row: QHBoxLayout) -> None:
 
 def key_words(info: KeyInfo, paused: bool = False) -> str:
     """``asks wine, 60 a minute, used 27 Nov 14:02``"""
-    models = "asks all models" if info.models is None else f"asks {', '.join(info.models)}"
+    models = tr("asks all models") if info.models is None else tr("asks {models}").format(models=", ".join(info.models))
     if "infer" not in info.rights:
-        models = "reads only"
+        models = tr("reads only")
     parts = ["paused"] if paused else []
     parts.append(models)
     if info.per_minute is not None:
-        parts.append(f"{info.per_minute} a minute")
+        parts.append(tr("{per_minute} a minute").format(per_minute=info.per_minute))
     if info.at_once is not None:
-        parts.append(f"{info.at_once} at once")
-    parts.append("not used yet" if info.last_used is None else f"used {_when(info.last_used)}")
+        parts.append(tr("{at_once} at once").format(at_once=info.at_once))
+    parts.append(tr("not used yet") if info.last_used is None else tr("used {when}").format(when=_when(info.last_used)))
     return ", ".join(parts)
 
 

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 from engine.serving_types import KeyInfo, ServerUrl
 from gui import theme
 from gui.icons import IconLabel
+from gui.language import tr
 from gui.widgets.basics import Button, ElidedLabel, label, line
 
 ROW = 38
@@ -32,9 +33,11 @@ class AddressRow(QWidget):
     def __init__(self, url: ServerUrl) -> None:
         super().__init__()
         self.url, self.label_text = url.url, url.label
-        self.copy_button = Button("", "copy", "flat", small=True, name=f"Copy {url.url}")
+        self.copy_button = Button("", "copy", "flat", small=True, name=tr("Copy {url}").format(url=url.url))
         self.copy_button.clicked.connect(self._copy)
-        self.code_button = Button("", "qr-code", "flat", small=True, name=f"Show {url.url} as a QR code")
+        self.code_button = Button(
+            "", "qr-code", "flat", small=True, name=tr("Show {url} as a QR code").format(url=url.url)
+        )
         if url.is_loopback:
             self.code_button.hide()  # never shown here: without a parent yet, it would be a window of its own
         self.code_button.clicked.connect(lambda: self.code_asked.emit(self.url))
@@ -43,7 +46,7 @@ class AddressRow(QWidget):
         row.setSpacing(10)
         row.addWidget(IconLabel("monitor" if url.is_loopback else "ethernet", "text2"))
         row.addWidget(_fixed(url.url), 1)
-        row.addWidget(label(url.label, "body2"))
+        row.addWidget(label(tr(url.label), "body2"))
         row.addWidget(self.code_button)
         row.addWidget(self.copy_button)
         box = QVBoxLayout(self)
@@ -55,7 +58,7 @@ class AddressRow(QWidget):
 
     def _copy(self) -> None:
         QGuiApplication.clipboard().setText(self.url)
-        self.copied.emit("The address")
+        self.copied.emit(tr("The address"))
 
 
 class KeyRow(QWidget):
@@ -72,21 +75,21 @@ class KeyRow(QWidget):
         self.made = label("", "small")
         self.secret_label = _fixed("")
         self.secret_label.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.copy_button = Button("", "copy", "flat", small=True, name="Copy the key")
+        self.copy_button = Button("", "copy", "flat", small=True, name=tr("Copy the key"))
         self.copy_button.clicked.connect(self._copy_key)
-        self.link_button = Button("Copy link with key", "link", small=True)
+        self.link_button = Button(tr("Copy link with key"), "link", small=True)
         self.link_button.clicked.connect(self._copy_link)
-        self.renew_button = Button("New key…", small=True)
+        self.renew_button = Button(tr("New key…"), small=True)
         self.renew_button.clicked.connect(lambda: self._ask(True))
         self._question = QWidget()
         question = QHBoxLayout(self._question)
         question.setContentsMargins(0, 0, 0, 0)
         question.setSpacing(8)
-        self.confirm_button = Button("Make a new key", small=True)
-        self.keep_button = Button("Keep this one", kind="primary", small=True)
+        self.confirm_button = Button(tr("Make a new key"), small=True)
+        self.keep_button = Button(tr("Keep this one"), kind="primary", small=True)
         self.confirm_button.clicked.connect(self._on_confirmed)
         self.keep_button.clicked.connect(lambda: self._ask(False))
-        question.addWidget(label("The old key ends at once.", "small"))
+        question.addWidget(label(tr("The old key ends at once."), "small"))
         question.addWidget(self.confirm_button)
         question.addWidget(self.keep_button)
         row = QHBoxLayout()
@@ -102,7 +105,7 @@ class KeyRow(QWidget):
         row.addWidget(self.renew_button)
         row.addWidget(self._question)
         self._question.hide()
-        self.once = label("The key is shown until this window closes. Copy it now.", "hint")
+        self.once = label(tr("The key is shown until this window closes. Copy it now."), "hint")
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(0)
@@ -121,14 +124,14 @@ class KeyRow(QWidget):
             self._ask(False)
             return
         known = bool(secret)
-        self.words.setText("Key" if known else f"Key, ends in {key.ends}")
+        self.words.setText(tr("Key") if known else tr("Key, ends in {ends}").format(ends=key.ends))
         self.secret_label.setText(secret)
         self.secret_label.setVisible(True)
         self.copy_button.setVisible(known)
         self.once.setVisible(known)
         self.link_button.setVisible(known and bool(lan_url))
         made = time.strftime("%d %b %H:%M", time.localtime(key.created_at))
-        self.made.setText("" if known else f"made {made}")
+        self.made.setText("" if known else tr("made {made}").format(made=made))
         self.made.setVisible(not known)
 
     def _ask(self, asking: bool) -> None:
@@ -142,9 +145,9 @@ class KeyRow(QWidget):
 
     def _copy_key(self) -> None:
         QGuiApplication.clipboard().setText(self._secret)
-        self.copied.emit("The key")
+        self.copied.emit(tr("The key"))
 
     def _copy_link(self) -> None:
         # The fragment never leaves the browser: it is in no request line and in no log.
         QGuiApplication.clipboard().setText(f"{self._url}/#key={self._secret}")
-        self.copied.emit("The link with the key")
+        self.copied.emit(tr("The link with the key"))

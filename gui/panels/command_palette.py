@@ -5,6 +5,7 @@ from __future__ import annotations
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QWidget
 
+from gui.language import tr
 from gui.widgets.chooser import Choice, Chooser
 
 LAST_USED = 5
@@ -14,11 +15,12 @@ class CommandPalette(Chooser):
     """Lists the actions that are added to ``window``, those used last first; a new action appears by itself."""
 
     def __init__(self, window: QWidget) -> None:
-        super().__init__(window, "Commands", "What do you want to do?")
+        super().__init__(window, tr("Commands"), tr("What do you want to do?"))
         self._used: list[str] = []
+        self._own_name = tr("Commands…")
         self.foot.addStretch(1)
-        self.add_hint("Enter", "run")
-        self.add_hint("Esc", "close")
+        self.add_hint(tr("Enter"), tr("run"))
+        self.add_hint("Esc", tr("close"))
         self.chosen.connect(self._run)
 
     def open_palette(self) -> None:
@@ -28,14 +30,14 @@ class CommandPalette(Chooser):
         self.open_with([
             Choice(
                 name, name, right=actions[name].shortcut().toString(), enabled=actions[name].isEnabled(),
-                section=("Used last" if name in used else "All commands") if used else "",
+                section=(tr("Used last") if name in used else tr("All commands")) if used else "",
             )
             for name in names
         ])  # fmt: skip
 
     def _actions(self) -> dict[str, QAction]:
         named = {action.text().replace("&", ""): action for action in self._window.actions()}
-        return {name: action for name, action in named.items() if name and name != "Commands…"}
+        return {name: action for name, action in named.items() if name and name != self._own_name}
 
     def _run(self, name: str) -> None:
         action = self._actions().get(name)

@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QDialog, QHBoxLayout, QVBoxLayout, QWidget
 from engine.errors import ConsentRequired
 from gui import theme
 from gui.icons import IconLabel
+from gui.language import tr
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line
 from gui.widgets.focus_ring import FocusRing
 
@@ -24,20 +25,22 @@ class ConsentDialog(QDialog):
         self.setModal(True)
         self.setAttribute(Qt.WidgetAttribute.WA_TranslucentBackground)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self.setWindowTitle("This model is a program")
-        self.setAccessibleDescription("It can do what you can do on this computer. Run it only if you trust its maker.")
-        self.run_button = Button("Run this model")
+        self.setWindowTitle(tr("This model is a program"))
+        self.setAccessibleDescription(
+            tr("It can do what you can do on this computer. Run it only if you trust its maker.")
+        )
+        self.run_button = Button(tr("Run this model"))
         self.run_button.setAutoDefault(False)
         self.run_button.clicked.connect(self.accept)
-        self.safe_button = Button("Do not open", kind="primary")
+        self.safe_button = Button(tr("Do not open"), kind="primary")
         self.safe_button.setDefault(True)
         self.safe_button.clicked.connect(self.reject)
         card = Card("dialog")
         card.setFixedWidth(600)
         title = QVBoxLayout()
         title.setSpacing(4)
-        title.addWidget(label("This model is a program. Run it?", "page"))
-        title.addWidget(ElidedLabel(f"{path.name} · in {path.parent}", "body2"))
+        title.addWidget(label(tr("This model is a program. Run it?"), "page"))
+        title.addWidget(ElidedLabel(tr("{name} · in {parent}").format(name=path.name, parent=path.parent), "body2"))
         top = QHBoxLayout()
         top.setSpacing(16)
         top.addWidget(
@@ -50,20 +53,26 @@ class ConsentDialog(QDialog):
         box.addLayout(top)
         box.addSpacing(20)
         mark = " ".join(error.fingerprint[i : i + 4] for i in range(0, 16, 4)) if error.fingerprint else ""
-        exact = f"sha256 {mark} … A changed file asks again." if mark else "A changed file asks again."
+        exact = (
+            tr("sha256 {mark} … A changed file asks again.").format(mark=mark)
+            if mark
+            else tr("A changed file asks again.")
+        )
         for icon_name, head, text in (
             (
                 "code",
-                "It can do what you can do on this computer",
-                "Such a file holds code, not only numbers. Run it if you made it, or trust who did.",
+                tr("It can do what you can do on this computer"),
+                tr("Such a file holds code, not only numbers. Run it if you made it, or trust who did."),
             ),
             (
                 "box",
-                "It gets a process of its own",
-                "A crash stays in there and its memory comes back. It is not a sandbox: files and network stay within "
-                "its reach.",
+                tr("It gets a process of its own"),
+                tr(
+                    "A crash stays in there and its memory comes back. It is not a sandbox: files and network stay "
+                    "within its reach."
+                ),
             ),
-            ("fingerprint", "Asked once for these exact files", exact),
+            ("fingerprint", tr("Asked once for these exact files"), exact),
         ):
             box.addLayout(self._reason(icon_name, head, text))
             box.addSpacing(14)

@@ -21,6 +21,7 @@ from gui.evidence import scaling_words
 from gui.icons import IconLabel
 from gui.intake import IMAGE_SUFFIXES, InputFile, input_file, read_input
 from gui.item_models.answers_model import best_of
+from gui.language import mark, tr
 from gui.model_shelf import ModelCard
 from gui.predict_queue import PredictQueue
 from gui.samples import sample_inputs
@@ -36,11 +37,12 @@ ASKED = ("scaling", "channel_order", "layout")
 """Fields of [preprocessing] that are found by comparing answers, with the mean and deviation that go with a scaling."""
 _RANGE = re.compile(r"-?\d+\.\.-?\d+")
 
+_ANY_QUESTION = mark("Which way to read it gives the right answer?")
 _QUESTIONS = {
-    "preprocessing.scaling": "Which scaling gives the right answer?",
-    "preprocessing.mean": "Which scaling gives the right answer?",
-    "preprocessing.std": "Which scaling gives the right answer?",
-    "preprocessing.channel_order": "Which order of colours gives the right answer?",
+    "preprocessing.scaling": mark("Which scaling gives the right answer?"),
+    "preprocessing.mean": mark("Which scaling gives the right answer?"),
+    "preprocessing.std": mark("Which scaling gives the right answer?"),
+    "preprocessing.channel_order": mark("Which order of colours gives the right answer?"),
 }
 
 
@@ -68,16 +70,16 @@ class ConventionCard(Card):
         self._all: list[Convention] = []
         self.tiles: list[ConventionTile] = []
         self.question = label("", "section", wrap=True)
-        self.picture_button = Button("None yet", "image", name="Picture to compare with")
+        self.picture_button = Button(tr("None yet"), "image", name=tr("Picture to compare with"))
         self.picture_menu = QMenu(self)
         self.picture_menu.aboutToShow.connect(self._fill_menu)
         self.picture_button.setMenu(self.picture_menu)
         self.picture_button.setProperty("menu", True)
-        self.keep_button = Button("Keep it assumed")
+        self.keep_button = Button(tr("Keep it assumed"))
         self.keep_button.clicked.connect(self.kept)
         self.busy = QWidget()
         self.message = label("", "body2", wrap=True)
-        self.choose_button = Button("Choose a picture…", "image-plus", "primary")
+        self.choose_button = Button(tr("Choose a picture…"), "image-plus", "primary")
         self.choose_button.clicked.connect(self.choose_picture)
         self.more_button = Button("", "plus", "flat", small=True)
         self.more_button.setProperty("square", False)
@@ -99,18 +101,18 @@ class ConventionCard(Card):
         ring.setContentsMargins(0, 4, 0, 4)
         ring.setSpacing(10)
         ring.addWidget(Ring(18))
-        ring.addWidget(label("Running this picture under each of them", "body2"), 1)
+        ring.addWidget(label(tr("Running this picture under each of them"), "body2"), 1)
         row = QHBoxLayout()
         row.setSpacing(12)
-        row.addWidget(label("Picture", "body2"))
+        row.addWidget(label(tr("Picture"), "body2"))
         row.addWidget(self.picture_button)
         row.addStretch(1)
         foot = QHBoxLayout()
         foot.setSpacing(10)
         foot.addWidget(IconLabel("save", "text2"))
-        foot.addWidget(label("A click uses it from now on and saves it beside the model.", "small", wrap=True), 1)
+        foot.addWidget(label(tr("A click uses it from now on and saves it beside the model."), "small", wrap=True), 1)
         foot.addWidget(self.keep_button)
-        words = (
+        words = tr(
             "One picture under each convention. Choose the tile that is right; "
             "a wrong one is often wrong and sure of itself."
         )
@@ -133,7 +135,7 @@ class ConventionCard(Card):
         """Compare answers of ``model`` for the field ``key``, with the picture at hand or the last one dropped."""
         other = self._model is None or self._model.key != model.key
         self._model, self._key = model, key
-        self.question.setText(_QUESTIONS.get(key, "Which way to read it gives the right answer?"))
+        self.question.setText(tr(_QUESTIONS.get(key, _ANY_QUESTION)))
         if other:
             self.picture, self._samples = None, ()
             path = model.path
@@ -159,9 +161,11 @@ class ConventionCard(Card):
 
     def choose_picture(self) -> None:
         """Ask for one of the person's pictures."""
-        dialog = QFileDialog(self, "Choose a picture")
+        dialog = QFileDialog(self, tr("Choose a picture"))
         dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
-        dialog.setNameFilter(f"Pictures ({' '.join(f'*{s}' for s in sorted(IMAGE_SUFFIXES))})")
+        dialog.setNameFilter(
+            tr("Pictures ({patterns})").format(patterns=" ".join(f"*{s}" for s in sorted(IMAGE_SUFFIXES)))
+        )
         dialog.filesSelected.connect(self._on_file_chosen)
         dialog.finished.connect(dialog.deleteLater)
         dialog.open()
@@ -175,7 +179,7 @@ class ConventionCard(Card):
         model, picture = self._model, self.picture
         self._show_picture_name()
         if model is None or picture is None:
-            self.message.setText("Drop a picture whose answer you know, or choose one here.")
+            self.message.setText(tr("Drop a picture whose answer you know, or choose one here."))
             self._show_parts(self.message, self.choose_button)
             return
         self._show_parts(self.busy)
@@ -223,14 +227,14 @@ class ConventionCard(Card):
         if picture is not None and picture.kind == "image":
             self.use_picture(picture)
         elif names:
-            self.message.setText(f"{Path(names[0]).name} is not a picture.")
+            self.message.setText(tr("{name} is not a picture.").format(name=Path(names[0]).name))
             self._show_parts(self.message, self.choose_button)
 
     def _offer(self, conventions: list[Convention]) -> None:
         self.conventions = conventions
         hidden = len(self._all) - len(conventions)
-        self.more_button.setText(f"Show {hidden} more")
-        self.more_button.setAccessibleName(f"Show {hidden} more ways to read it")
+        self.more_button.setText(tr("Show {hidden} more").format(hidden=hidden))
+        self.more_button.setAccessibleName(tr("Show {hidden} more ways to read it").format(hidden=hidden))
         self._show_tiles()
         self._show_parts(self._scroll, *([self.more_button] if hidden else []))
 
@@ -260,7 +264,7 @@ class ConventionCard(Card):
         for tile, convention in zip(self.tiles, self.conventions, strict=True):
             tile.set_state(now=convention is current, assumed=assumed)
         settled = any(tile.is_chosen for tile in self.tiles)
-        self.keep_button.setText("Done" if settled else "Keep it assumed")
+        self.keep_button.setText(tr("Done") if settled else tr("Keep it assumed"))
         self.keep_button.setAccessibleName(self.keep_button.text())
 
     def _is_assumed(self) -> bool:
@@ -297,13 +301,13 @@ class ConventionCard(Card):
             action = self.picture_menu.addAction(picture.name.replace("&", "&&"))
             action.triggered.connect(lambda _checked=False, p=picture: self.use_picture(p))
         self.picture_menu.addSeparator()
-        self.picture_menu.addAction("Choose a picture…").triggered.connect(self.choose_picture)
+        self.picture_menu.addAction(tr("Choose a picture…")).triggered.connect(self.choose_picture)
 
     def _show_picture_name(self) -> None:
-        name = self.picture.name if self.picture is not None else "None yet"
+        name = self.picture.name if self.picture is not None else tr("None yet")
         shown = self.picture_button.fontMetrics().elidedText(name, Qt.TextElideMode.ElideMiddle, 220)
         self.picture_button.setText(shown.replace("&", "&&"))
-        self.picture_button.setAccessibleName(f"Picture to compare with: {name}")
+        self.picture_button.setAccessibleName(tr("Picture to compare with: {name}").format(name=name))
 
 
 def _preprocessing(spec: dict[str, Any]) -> dict[str, Any]:

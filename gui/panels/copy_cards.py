@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QVBoxLayout, QWidget
 
 from gui.golden import door_words, golden_of, golden_words, is_kept
 from gui.icons import IconLabel
+from gui.language import tr
 from gui.model_shelf import ModelCard
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line, set_tone
 from gui.words import device_words
@@ -39,19 +40,19 @@ class GoldenCard(Card):
 
     def __init__(self) -> None:
         super().__init__()
-        self.check_button = Button("Check now", "shield-check", small=True)
+        self.check_button = Button(tr("Check now"), "shield-check", small=True)
         self.check_button.clicked.connect(self.check_asked)
         self.sentence = label("", "strong", wrap=True)
         self.second = label("", "small", wrap=True)
         self.doors: dict[str, ElidedLabel] = {}
-        self.forget_button = Button("Forget it", kind="link", name="Forget the kept answer")
+        self.forget_button = Button(tr("Forget it"), kind="link", name=tr("Forget the kept answer"))
         self.forget_button.clicked.connect(self.forget_asked)
         self._icon = IconLabel("bookmark", "text2", 18)
         self._doors = QWidget()
         doors = QVBoxLayout(self._doors)
         doors.setContentsMargins(28, 4, 0, 0)
         doors.setSpacing(6)
-        for door, words in (("window", "This computer"), ("network", "Over the network")):
+        for door, words in (("window", tr("This computer")), ("network", tr("Over the network"))):
             row = QHBoxLayout()
             row.setSpacing(10)
             row.addWidget(label(words, "body2"), 1)
@@ -67,7 +68,7 @@ class GoldenCard(Card):
         said.addWidget(self.second)
         top.addLayout(said, 1)
         top.addWidget(self.forget_button, 0, Qt.AlignmentFlag.AlignTop)
-        box = _titled(self, "Kept answer", self.check_button)
+        box = _titled(self, tr("Kept answer"), self.check_button)
         box.addLayout(top)
         box.addWidget(self._doors)
 
@@ -83,8 +84,8 @@ class GoldenCard(Card):
         self._doors.setVisible(golden is not None)
         self.forget_button.setVisible(is_kept(golden))
         self.check_button.setEnabled(golden is not None and not checking)
-        self.check_button.setText("Checking" if checking else "Check now")
-        self.check_button.setToolTip("" if golden is not None else "Keep an answer first.")
+        self.check_button.setText(tr("Checking") if checking else tr("Check now"))
+        self.check_button.setToolTip("" if golden is not None else tr("Keep an answer first."))
         for door, value in self.doors.items():
             agreed = golden.get(door) if golden is not None else None
             value.setText(door_words(agreed, serving or door == "window"))
@@ -99,16 +100,16 @@ class VersionsCard(Card):
 
     def __init__(self) -> None:
         super().__init__()
-        self.reload_button = Button("Reload", "refresh", small=True, name="Reload the model's files")
+        self.reload_button = Button(tr("Reload"), "refresh", small=True, name=tr("Reload the model's files"))
         self.reload_button.setToolTip(
-            "Takes the files as they are now (F5). The version that answers stays until then."
+            tr("Takes the files as they are now (F5). The version that answers stays until then.")
         )
         self.reload_button.clicked.connect(self.reload_asked)
-        self.rollback_button = Button("Back", "arrow-left", small=True)
+        self.rollback_button = Button(tr("Back"), "arrow-left", small=True)
         self.rollback_button.clicked.connect(self.rollback_asked)
         self.sentence = label("", "strong", wrap=True)
         self.second = label("", "small", wrap=True)
-        box = _titled(self, "Version", self.reload_button)
+        box = _titled(self, tr("Version"), self.reload_button)
         row = QHBoxLayout()
         row.setSpacing(10)
         row.addWidget(IconLabel("layers", "text2", 18), 0, Qt.AlignmentFlag.AlignTop)
@@ -124,21 +125,25 @@ class VersionsCard(Card):
         """The version that answers, and the one a click goes back to."""
         version = card.version
         before = card.version_before
-        self.sentence.setText(f"Version {version} answers.")
+        self.sentence.setText(tr("Version {version} answers.").format(version=version))
         error = card.entry.get("swap_error") or {}
         if swapping:
-            second = "The next version is being loaded; this one answers until it is there."
+            second = tr("The next version is being loaded; this one answers until it is there.")
         elif error:
-            second = f"The next version was not taken. {error.get('message', '')}"
+            second = tr("The next version was not taken. {why}").format(why=str(error.get("message", "")))
         else:
-            second = f"Version {before} is kept." if before else "A changed file becomes the next version."
+            second = (
+                tr("Version {before} is kept.").format(before=before)
+                if before
+                else tr("A changed file becomes the next version.")
+            )
         self.second.setText(second)
         set_tone(self.second, "error" if error and not swapping else "")
         self.reload_button.setEnabled(not swapping)
         self.rollback_button.setVisible(bool(before))
         self.rollback_button.setEnabled(not swapping)
-        self.rollback_button.setText(f"Back to version {before}")
-        self.rollback_button.setAccessibleName(f"Back to version {before}")
+        self.rollback_button.setText(tr("Back to version {before}").format(before=before))
+        self.rollback_button.setAccessibleName(tr("Back to version {before}").format(before=before))
 
 
 class RunsCard(Card):
@@ -148,27 +153,27 @@ class RunsCard(Card):
 
     def __init__(self) -> None:
         super().__init__()
-        self.device_button = Button("Automatic", "cpu", small=True, name="Device")
-        self.precision_button = Button("float32", small=True, name="Precision")
+        self.device_button = Button(tr("Automatic"), "cpu", small=True, name=tr("Device"))
+        self.precision_button = Button("float32", small=True, name=tr("Precision"))
         self.device_menu = self._menu(self.device_button, [(d, _device_choice(d)) for d in DEVICES])
         self.precision_menu = self._menu(self.precision_button, [(p, p) for p in PRECISIONS])
         self.device_menu.triggered.connect(lambda action: self.run_asked.emit(action.data(), ""))
         self.precision_menu.triggered.connect(lambda action: self.run_asked.emit("", action.data()))
-        box = _titled(self, "Where it runs")
-        for text, button in (("Device", self.device_button), ("Precision", self.precision_button)):
+        box = _titled(self, tr("Where it runs"))
+        for text, button in ((tr("Device"), self.device_button), (tr("Precision"), self.precision_button)):
             row = QHBoxLayout()
             row.addWidget(label(text, "body2"), 1)
             row.addWidget(button)
             box.addLayout(row)
         box.addWidget(line())
-        words = "A change loads it once more, beside the copy that answers until then."
+        words = tr("A change loads it once more, beside the copy that answers until then.")
         box.addWidget(label(words, "small", wrap=True))
 
     def show_model(self, card: ModelCard, *, busy: bool) -> None:
         """What ``card`` runs on and computes in."""
-        self.device_button.setText(device_words(card.device) or "Automatic")
+        self.device_button.setText(device_words(card.device) or tr("Automatic"))
         self.precision_button.setText(str(card.entry.get("precision") or PRECISIONS[0]))
-        for button, what in ((self.device_button, "Device"), (self.precision_button, "Precision")):
+        for button, what in ((self.device_button, tr("Device")), (self.precision_button, tr("Precision"))):
             button.setEnabled(not busy)
             button.setAccessibleName(f"{what}: {button.text()}")
 
@@ -182,4 +187,4 @@ class RunsCard(Card):
 
 
 def _device_choice(device: str) -> str:
-    return "Automatic" if device == AUTOMATIC else device_words(device)
+    return tr("Automatic") if device == AUTOMATIC else device_words(device)

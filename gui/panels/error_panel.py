@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 from gui import theme
 from gui.error_text import ErrorText
 from gui.icons import IconLabel
+from gui.language import tr
 from gui.widgets.basics import Button, Card, label, line
 
 
@@ -17,15 +18,15 @@ class Details(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.toggle = Button("Details", "chevron-right", "flat", small=True)
+        self.toggle = Button(tr("Details"), "chevron-right", "flat", small=True)
         self.toggle.clicked.connect(lambda: self.set_open(not self.is_open))
-        self._copy = Button("Copy", "copy", "flat", small=True, name="Copy the details")
+        self._copy = Button(tr("Copy"), "copy", "flat", small=True, name=tr("Copy the details"))
         self._copy.clicked.connect(self._copy_text)
         self.text: QPlainTextEdit = QPlainTextEdit()
         self.text.setReadOnly(True)
         self.text.setFont(theme.fixed_font("small"))
         self.text.setStyleSheet(f"font-size: {theme.px('small')}px;")
-        self.text.setAccessibleName("Details")
+        self.text.setAccessibleName(tr("Details"))
         self.text.setMinimumHeight(120)
         self.text.setMaximumHeight(260)
         row = QHBoxLayout()
@@ -63,9 +64,9 @@ class ErrorPanel(QWidget):
         self.sentence = label("", "title", wrap=True)
         self.advice = label("", "body2", wrap=True)
         self.details = Details()
-        self.open_button = Button("Open another…", kind="primary")
+        self.open_button = Button(tr("Open another…"), kind="primary")
         self.open_button.clicked.connect(self.open_asked)
-        self.back_button = Button("Back")
+        self.back_button = Button(tr("Back"))
         self.back_button.clicked.connect(self.back_asked)
         words = QVBoxLayout()
         words.setSpacing(6)
@@ -95,7 +96,7 @@ class ErrorPanel(QWidget):
         self._still = Card()
         self._still.setMaximumWidth(760)
         self.still_text = label("", "strong")
-        still_back = Button("Back to it", small=True)
+        still_back = Button(tr("Back to it"), small=True)
         still_back.clicked.connect(self.back_asked)
         row = QHBoxLayout(self._still)
         row.setContentsMargins(16, 8, 10, 8)
@@ -121,7 +122,9 @@ class ErrorPanel(QWidget):
         self.advice.setText(text.advice)
         self.details.text.setPlainText(text.details)
         self.details.set_open(False)
-        self.still_text.setText(f"{still_answering} is still loaded and answering.")
+        self.still_text.setText(
+            tr("{still_answering} is still loaded and answering.").format(still_answering=still_answering)
+        )
         self._still.setVisible(bool(still_answering))
         self.back_button.setVisible(not still_answering)
         self.setAccessibleName(f"{text.sentence} {text.advice}")

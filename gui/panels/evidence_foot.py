@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from gui.evidence import evidence_rows, found_words, is_doubtful
 from gui.golden import golden_of, golden_words
 from gui.icons import IconLabel
+from gui.language import tr
 from gui.model_shelf import ModelCard
 from gui.widgets.basics import Button, ElidedLabel, label, line, set_tone
 
@@ -24,13 +25,13 @@ class EvidenceFoot(QWidget):
         self._shown: object = None
         self._evidence_icon = IconLabel("circle-check", "ok")
         self.evidence = ElidedLabel("", "small")
-        self.card_link = Button("Model card", kind="link")
+        self.card_link = Button(tr("Model card"), kind="link")
         self.card_link.clicked.connect(lambda: self.card_asked.emit(self._key))
         self._golden_icon = IconLabel("bookmark", "text2")
         self.golden = ElidedLabel("", "small")
         self.golden_at = label("", "small")
-        self.keep_link = Button("Keep this answer", kind="link")
-        self.keep_link.setToolTip("Checked after every load, and over the network when you ask.")
+        self.keep_link = Button(tr("Keep this answer"), kind="link")
+        self.keep_link.setToolTip(tr("Checked after every load, and over the network when you ask."))
         self.keep_link.clicked.connect(self.keep_asked)
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 4, 0, 0)
@@ -69,7 +70,7 @@ class EvidenceFoot(QWidget):
         set_tone(self.evidence, "warn" if assumed else "")
         words = golden_words(golden)
         self._golden_icon.set_icon(words.icon, words.tone)
-        self.golden.setText(words.sentence if golden is not None else "No answer is kept yet")
+        self.golden.setText(words.sentence if golden is not None else tr("No answer is kept yet"))
         set_tone(self.golden, words.tone if words.tone == "error" else "")
         self.golden_at.setText(words.at)
         self.golden_at.setVisible(bool(words.at))

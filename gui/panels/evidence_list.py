@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QApplication, QFrame, QHBoxLayout, QScrollArea, QS
 from gui import theme
 from gui.evidence import COMPARED, Evidence, EvidenceRow
 from gui.icons import IconLabel
+from gui.language import counted, tr
 from gui.widgets.basics import Button, ElidedLabel, label, line, plain_tooltip
 
 ROW_HEIGHT = 40
@@ -46,13 +47,15 @@ class EvidenceRowView(QWidget):
         assumed, unused = row.kind is Evidence.ASSUMED, row.kind is Evidence.UNUSED
         name = label(row.name, "hint" if unused else "body2")
         name.setMinimumWidth(NAME_WIDTH)
-        source = f"changed by you, {changed_at}" if changed_at else row.source
+        source = tr("changed by you, {changed_at}").format(changed_at=changed_at) if changed_at else row.source
         self.value = ElidedLabel(row.value, "hint" if unused else "strong", cut_end=True)
         self.source = ElidedLabel(source, "small", tone="warn" if assumed else "")
-        self.undo = Button("Undo", kind="link", name=f"Undo the change of {row.name}")
+        self.undo = Button(tr("Undo"), kind="link", name=tr("Undo the change of {name}").format(name=row.name))
         self.undo.setVisible(bool(changed_at))
         self.undo.clicked.connect(lambda: self.undo_asked.emit(row.key))
-        self.compare = Button("", "chevron-right", "flat", small=True, name=f"Compare answers for {row.name}")
+        self.compare = Button(
+            "", "chevron-right", "flat", small=True, name=tr("Compare answers for {name}").format(name=row.name)
+        )
         self.compare.setVisible(self.is_compared)
         self.compare.clicked.connect(lambda: self.chosen.emit(row.key))
         self._lay_out(name)
@@ -61,7 +64,7 @@ class EvidenceRowView(QWidget):
         if row.full != row.value:
             self.value.setToolTip(plain_tooltip(row.full[:2000]))
         self.setAccessibleName(f"{row.name}: {row.value}. {row.source or row.kind}.")
-        copy = QAction(f"Copy {row.name}", self)
+        copy = QAction(tr("Copy {name}").format(name=row.name), self)
         copy.setShortcut(QKeySequence(QKeySequence.StandardKey.Copy))
         copy.setShortcutContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
         copy.triggered.connect(self.copy_value)
@@ -155,7 +158,7 @@ class EvidenceList(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # arrows scroll it
         self.viewport().setObjectName("clear")
-        self.setAccessibleName("What is known of the model, and where it was read")
+        self.setAccessibleName(tr("What is known of the model, and where it was read"))
 
     def row(self, key: str) -> EvidenceRowView | None:
         """The view of the field ``key``."""
@@ -221,8 +224,11 @@ class EvidenceList(QScrollArea):
         self.rows.append(view)
 
     def _fold(self, unused: int) -> Button:
-        fields = "1 field" if unused == 1 else f"{unused} fields"
-        words = f"Hide the {fields} it does not use" if self._unused_shown else f"Show {fields} it does not use"
+        words = (
+            counted("Hide the {count} field it does not use", "Hide the {count} fields it does not use", unused)
+            if self._unused_shown
+            else counted("Show {count} field it does not use", "Show {count} fields it does not use", unused)
+        )
         button = Button(words, kind="flat", small=True)
         button.clicked.connect(lambda: self.show_unused(not self._unused_shown))
         return button
@@ -232,5 +238,5 @@ def _group_head(text: str) -> QWidget:
     head = QWidget()
     box = QVBoxLayout(head)
     box.setContentsMargins(18, 14, 18, 4)
-    box.addWidget(label(text, "caption"))
+    box.addWidget(label(tr(text), "caption"))
     return head

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QAbstractButton, QFrame, QHBoxLayout, QLabel, QVBo
 from engine import Prediction
 from gui import theme
 from gui.icons import IconLabel, paint_icon
+from gui.language import mark, tr
 from gui.model_shelf import ModelShelf
 from gui.panels.model_chip import ModelChip
 from gui.widgets.basics import Button, ElidedLabel, label, set_tone
@@ -40,11 +41,11 @@ class Header(QFrame):
         self._shelf = shelf
         self.setObjectName("header")
         self.setFixedHeight(60)
-        self.menu_button = Button("", "menu", "flat", name="Menu")
+        self.menu_button = Button("", "menu", "flat", name=tr("Menu"))
         self.pill = ServerPill()
         self.chips: list[ModelChip] = []
         self._more = label("", "small")
-        self._add = Button("", "plus", "flat", small=True, name="Open another model")
+        self._add = Button("", "plus", "flat", small=True, name=tr("Open another model"))
         self._add.clicked.connect(self.open_asked)
         self.memory = MemoryRing()
         self._row = QHBoxLayout(self)
@@ -163,15 +164,15 @@ class Rail(QFrame):
         self.setObjectName("rail")
         self.setFixedWidth(77)
         self.buttons = [
-            RailButton("scan-search", "Predict"),
-            RailButton("radio-tower", "Server"),
-            RailButton("settings", "Settings"),
+            RailButton("scan-search", tr("Predict")),
+            RailButton("radio-tower", tr("Server")),
+            RailButton("settings", tr("Settings")),
         ]
         box = QVBoxLayout(self)
         box.setContentsMargins(8, 10, 8, 10)
         box.setSpacing(6)
         for index, button in enumerate(self.buttons):
-            if button.text() == "Settings":
+            if button is self.buttons[-1]:
                 box.addStretch(1)
             box.addWidget(button)
             button.clicked.connect(lambda _checked=False, i=index: self.chosen.emit(i))
@@ -193,7 +194,7 @@ class Rail(QFrame):
 class _TimingBar(QWidget):
     """Where the last answer's time went, as one line of segments."""
 
-    PARTS = (("decode", "ctl"), ("wait", "hair"), ("infer", "accent"), ("post", "warn_line"))
+    PARTS = ((mark("decode"), "ctl"), (mark("wait"), "hair"), (mark("infer"), "accent"), (mark("post"), "warn_line"))
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,14 +237,14 @@ class StatusLine(QFrame):
             box.setSpacing(5)
             value = label("", "small")
             value.setStyleSheet("font-weight: 600;")
-            box.addWidget(label(name, "small"))
+            box.addWidget(label(tr(name), "small"))
             box.addWidget(value)
             self._times[name] = (pair, value)
             row.addWidget(pair)
         row.addWidget(self._message, 1)
         row.addStretch(1)
         row.addWidget(self.right)
-        self.say("ok", "Ready.")
+        self.say("ok", tr("Ready."))
 
     @property
     def message(self) -> str:

@@ -8,10 +8,10 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from gui.icons import IconLabel
+from gui.language import counted, tr
 from gui.panels.consent_dialog import Shade
 from gui.widgets.basics import Button, Card, label
 from gui.widgets.focus_ring import FocusRing
-from gui.words import count_words
 
 
 class LeaveDialog(QDialog):
@@ -23,19 +23,19 @@ class LeaveDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_TranslucentBackground)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.sentence = leave_words(callers)
-        self.setWindowTitle("Quit Deskside")
+        self.setWindowTitle(tr("Quit Deskside"))
         self.setAccessibleDescription(self.sentence)
-        self.quit_button = Button("Quit")
+        self.quit_button = Button(tr("Quit"))
         self.quit_button.setAutoDefault(False)
         self.quit_button.clicked.connect(self.accept)
-        self.stay_button = Button("Stay open", kind="primary")
+        self.stay_button = Button(tr("Stay open"), kind="primary")
         self.stay_button.setDefault(True)
         self.stay_button.clicked.connect(self.reject)
         card = Card("dialog")
         words = QVBoxLayout()
         words.setSpacing(4)
         words.addWidget(label(self.sentence, "title", wrap=True))
-        words.addWidget(label("Requests already taken are answered first; then nobody is.", "body2", wrap=True))
+        words.addWidget(label(tr("Requests already taken are answered first; then nobody is."), "body2", wrap=True))
         top = QHBoxLayout()
         top.setSpacing(16)
         top.addWidget(IconLabel("radio-tower", "lan", 22, tile=44, tile_role="lan_soft"), 0, Qt.AlignmentFlag.AlignTop)
@@ -59,8 +59,11 @@ class LeaveDialog(QDialog):
 
 
 def leave_words(callers: int) -> str:
-    verb = "is" if callers == 1 else "are"
-    return f"{count_words(callers, 'other computer', 'other computers')} {verb} using the network door. Quit anyway?"
+    return counted(
+        "{count} other computer is using the network door. Quit anyway?",
+        "{count} other computers are using the network door. Quit anyway?",
+        callers,
+    )
 
 
 def ask_to_leave(window: QWidget, callers: int, answered: Callable[[bool], None]) -> LeaveDialog:

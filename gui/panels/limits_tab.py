@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QScrollArea, QSpinBox, QVB
 
 from engine.errors import SettingsInvalid
 from engine.settings import Settings
+from gui.language import tr
 from gui.widgets.banner import Banner
 from gui.widgets.basics import label, line, spin_box
 from gui.widgets.segmented import Segmented
@@ -28,16 +29,16 @@ class LimitsTab(QWidget):
         super().__init__()
         self._change = change
         self.banner = Banner()
-        self.awake = Segmented((("no", "No", ""), ("yes", "Yes", "accent")), "Stay awake while serving")
-        self.body = self._spin(1, 4096, "Largest request", " MB")
-        self.inside = self._spin(1, 100_000, "Requests at once")
-        self.connections = self._spin(1, 10_000, "Connections of one address")
-        self.drain = self._spin(1, 600, "Patience when switching off", " s")
-        self.places = self._spin(1, 100_000, "Places in line")
-        self.share = self._spin(1, 100, "The network's share", " %")
-        self.batch = self._spin(1, 1024, "Requests in one run")
-        self.hosts = self._names("Other names of this computer", "models.lab.example")
-        self.origins = self._names("Web pages that may ask", "https://lab.example")
+        self.awake = Segmented((("no", tr("No"), ""), ("yes", tr("Yes"), "accent")), tr("Stay awake while serving"))
+        self.body = self._spin(1, 4096, tr("Largest request"), " MB")
+        self.inside = self._spin(1, 100_000, tr("Requests at once"))
+        self.connections = self._spin(1, 10_000, tr("Connections of one address"))
+        self.drain = self._spin(1, 600, tr("Patience when switching off"), " s")
+        self.places = self._spin(1, 100_000, tr("Places in line"))
+        self.share = self._spin(1, 100, tr("The network's share"), " %")
+        self.batch = self._spin(1, 1024, tr("Requests in one run"))
+        self.hosts = self._names(tr("Other names of this computer"), "models.lab.example")
+        self.origins = self._names(tr("Web pages that may ask"), "https://lab.example")
         self._lay_out()
         self.show_settings(settings)
         self._connect()
@@ -50,16 +51,25 @@ class LimitsTab(QWidget):
         rows.setSpacing(0)
         rows.addWidget(self.banner)
         for number, (title, words, control) in enumerate((
-            ("Stay awake while serving", "The computer does not fall asleep while the door is open.", self.awake),
-            ("Largest request", "What is larger is refused before it is read.", self.body),
-            ("Requests at once", "Beyond, callers are told to come back shortly.", self.inside),
-            ("Connections of one address", "So that one caller cannot take them all.", self.connections),
-            ("Patience when switching off", "So long are open requests still answered.", self.drain),
-            ("Other names of this computer", "Beside its own, with commas between.", self.hosts),
-            ("Web pages that may ask", "Exact addresses of other sites; none by default.", self.origins),
-            ("Places in line", "For each model. Holds from the next start.", self.places),
-            ("The network's share", "Of those places; the rest stays yours. Holds from the next start.", self.share),
-            ("Requests in one run", "At most so many are asked of a model together. From the next start.", self.batch),
+            (
+                tr("Stay awake while serving"), tr("The computer does not fall asleep while the door is open."),
+                self.awake,
+            ),
+            (tr("Largest request"), tr("What is larger is refused before it is read."), self.body),
+            (tr("Requests at once"), tr("Beyond, callers are told to come back shortly."), self.inside),
+            (tr("Connections of one address"), tr("So that one caller cannot take them all."), self.connections),
+            (tr("Patience when switching off"), tr("So long are open requests still answered."), self.drain),
+            (tr("Other names of this computer"), tr("Beside its own, with commas between."), self.hosts),
+            (tr("Web pages that may ask"), tr("Exact addresses of other sites; none by default."), self.origins),
+            (tr("Places in line"), tr("For each model. Holds from the next start."), self.places),
+            (
+                tr("The network's share"), tr("Of those places; the rest stays yours. Holds from the next start."),
+                self.share,
+            ),
+            (
+                tr("Requests in one run"), tr("At most so many are asked of a model together. From the next start."),
+                self.batch,
+            ),
         )):  # fmt: skip
             if number:
                 rows.addWidget(line())
@@ -141,7 +151,7 @@ class LimitsTab(QWidget):
         try:
             self._change(section, **values)
         except SettingsInvalid as error:
-            self.banner.say("error", "That was not taken; the setting stays as it was.", error.message)
+            self.banner.say("error", tr("That was not taken; the setting stays as it was."), error.message)
         else:
             self.banner.hide()
 

@@ -26,6 +26,7 @@ from gui.frames import Frame, FrameSources, SourceOrder, SourceState
 from gui.frames.rate import rate_words
 from gui.icons import IconLabel
 from gui.intake import InputFile
+from gui.language import mark, tr
 from gui.live import LiveSession
 from gui.model_shelf import ModelShelf
 from gui.panels.result_dock import WIDTH as DOCK_WIDTH
@@ -42,18 +43,24 @@ from gui.widgets.wave_view import WaveView
 TELL_EVERY_MS = 500
 PICTURE_TASKS = ("image", "object", "depth", "keypoint")
 """How the names of tasks begin that take a picture."""
-CLIP_PATTERNS = "Animated pictures (*.gif *.webp *.png *.apng *.avif);;All files (*)"
+CLIP_PATTERNS = mark("Animated pictures (*.gif *.webp *.png *.apng *.avif);;All files (*)")
 
 
-def rates_sentence(answered: float | None, given: float | None, noun: str, asks: bool) -> str:
+def rates_sentence(answered: float | None, given: float | None, is_camera: bool, asks: bool) -> str:
     """``12 pictures a second, camera gives 30``; nothing before anything was counted."""
     if given is None:
         return ""
     gives = rate_words(given)
     if not asks or answered is None:
-        return f"{noun.capitalize()} gives {gives} {'picture' if gives == '1' else 'pictures'} a second"
-    words = rate_words(answered)
-    return f"{words} {'picture' if words == '1' else 'pictures'} a second, {noun} gives {gives}"
+        if is_camera:
+            one, several = tr("Camera gives 1 picture a second"), tr("Camera gives {rate} pictures a second")
+        else:
+            one, several = tr("Clip gives 1 picture a second"), tr("Clip gives {rate} pictures a second")
+        return one if gives == "1" else several.format(rate=gives)
+    rate = rate_words(answered)
+    words = tr("1 picture a second") if rate == "1" else tr("{rate} pictures a second").format(rate=rate)
+    source = tr("{words}, camera gives {rate}") if is_camera else tr("{words}, clip gives {rate}")
+    return source.format(words=words, rate=gives)
 
 
 class LiveView(QWidget):
@@ -83,7 +90,7 @@ class LiveView(QWidget):
         self.session = LiveSession(bridge, sources, self)
         self.session.may_ask = lambda: self.dock.view is None or not self.dock.view.is_busy
         self.image_view = ImageView()
-        self.image_view.setAccessibleName("Live picture")
+        self.image_view.setAccessibleName(tr("Live picture"))
         canvas = Canvas(self.image_view, TextView(), WaveView(), TensorView())
         self.message, self.sentence, self.advice, self.again_button = self._message_parts()
         self.stack = QStackedWidget()
@@ -101,18 +108,18 @@ class LiveView(QWidget):
     # -- parts -----------------------------------------------------------------------------------------------------
     @staticmethod
     def _new_item() -> Item:
-        return Item(0, InputFile("Live picture", "image"))
+        return Item(0, InputFile(tr("Live picture"), "image"))
 
     def _bar(self) -> QWidget:
         bar = QWidget()
         self.choices = QComboBox()
-        self.choices.setAccessibleName("Camera")
+        self.choices.setAccessibleName(tr("Camera"))
         self.choices.setMinimumWidth(200)
         self.choices.setMaximumWidth(320)
         self.rates = ElidedLabel("", "body2", cut_end=True)
-        self.keep_button = Button("Keep this picture", "image-plus")
-        self.stop_button = Button("Stop", "square", "flat")
-        self.stop_button.setToolTip("Stop (Esc)")
+        self.keep_button = Button(tr("Keep this picture"), "image-plus")
+        self.stop_button = Button(tr("Stop"), "square", "flat")
+        self.stop_button.setToolTip(tr("Stop (Esc)"))
         row = QHBoxLayout(bar)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(8)
@@ -128,8 +135,8 @@ class LiveView(QWidget):
         sentence, advice = label("", "title", wrap=True), label("", "body2", wrap=True)
         for words in (sentence, advice):
             words.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        again = Button("Start again", "refresh", "primary")
-        clip = Button("Play a folder of pictures…")
+        again = Button(tr("Start again"), "refresh", "primary")
+        clip = Button(tr("Play a folder of pictures…"))
         clip.clicked.connect(self._choose_folder)
         buttons = QHBoxLayout()
         buttons.setSpacing(8)
@@ -219,7 +226,7 @@ class LiveView(QWidget):
         self._fill_choices()
         self.image_view.show_overlay(None)
         self.image_view.show_second(None)
-        self.image_view.show_message(f"Opening {order.name}.")
+        self.image_view.show_message(tr("Opening {name}.").format(name=order.name))
         self.stack.setCurrentWidget(self.image_view)
         self.session.start(order)
         self._tell_rates.start()
@@ -241,7 +248,7 @@ class LiveView(QWidget):
         frame = self.session.frame
         if frame is not None:
             self._kept += 1
-            name = f"Camera picture {self._kept}"
+            name = tr("Camera picture {kept}").format(kept=self._kept)
             self.keep_picture.emit(InputFile(name, "image", data=frame.jpeg, content_type="image/jpeg"))
 
     def hideEvent(self, event: QHideEvent) -> None:
@@ -251,7 +258,7 @@ class LiveView(QWidget):
 
     # -- which camera ----------------------------------------------------------------------------------------------
     def _look_for_cameras(self) -> None:
-        self.image_view.show_message("Looking for cameras.")
+        self.image_view.show_message(tr("Looking for cameras."))
         self.stack.setCurrentWidget(self.image_view)
         self._say_rates()
         self._bridge.drop(self._list_ticket)
@@ -264,7 +271,7 @@ class LiveView(QWidget):
             self.play(self._last if self._last in cameras and self._last is not None else cameras[0])
         else:
             self._last = None
-            self._show_problem(FrameProblem("No camera was found.", code="camera_missing"))
+            self._show_problem(FrameProblem(tr("No camera was found."), code="camera_missing"))
 
     def _fill_choices(self) -> None:
         """Every camera, the clip that was played, and the two ways to another clip."""
@@ -273,10 +280,10 @@ class LiveView(QWidget):
             for order in [*self._cameras, *([self._clip] if self._clip is not None else [])]:
                 self.choices.addItem(order.name, order)
             if not self.choices.count():
-                self.choices.addItem("No camera")
+                self.choices.addItem(tr("No camera"))
             self.choices.insertSeparator(self.choices.count())
-            self.choices.addItem("A folder of pictures…", "folder")
-            self.choices.addItem("An animated picture…", "file")
+            self.choices.addItem(tr("A folder of pictures…"), "folder")
+            self.choices.addItem(tr("An animated picture…"), "file")
             self._show_choice()
 
     def _show_choice(self) -> None:
@@ -293,14 +300,14 @@ class LiveView(QWidget):
             self._choose_folder() if chosen == "folder" else self._choose_file()
 
     def _choose_folder(self) -> None:
-        dialog = QFileDialog(self, "Play a folder of JPEG pictures")
+        dialog = QFileDialog(self, tr("Play a folder of JPEG pictures"))
         dialog.setFileMode(QFileDialog.FileMode.Directory)
         self._run_dialog(dialog)
 
     def _choose_file(self) -> None:
-        dialog = QFileDialog(self, "Play an animated picture")
+        dialog = QFileDialog(self, tr("Play an animated picture"))
         dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
-        dialog.setNameFilter(CLIP_PATTERNS)
+        dialog.setNameFilter(tr(CLIP_PATTERNS))
         self._run_dialog(dialog)
 
     def _run_dialog(self, dialog: QFileDialog) -> None:
@@ -320,7 +327,7 @@ class LiveView(QWidget):
         text = error_text(error)
         self.sentence.setText(text.sentence)
         self.advice.setText(text.advice)
-        self.again_button.setText("Start again" if self._last is not None else "Look again")
+        self.again_button.setText(tr("Start again") if self._last is not None else tr("Look again"))
         self.again_button.setAccessibleName(self.again_button.text())
         self.message.setAccessibleName(f"{text.sentence} {text.advice}")
         self.stack.setCurrentWidget(self.message)
@@ -329,7 +336,7 @@ class LiveView(QWidget):
         self._tell_rates.stop()
 
     def _on_picture(self, frame: Frame) -> None:
-        self.image_view.show_frame(frame.preview, "of the camera")
+        self.image_view.show_frame(frame.preview, tr("of the camera"))
         if not self.keep_button.isEnabled():
             self.keep_button.setEnabled(True)
 
@@ -367,7 +374,7 @@ class LiveView(QWidget):
         self.session.set_model(key if takes_pictures else "", view.params if view is not None else {})
         if active is not None and not takes_pictures:
             self._item.state = ItemState.FAILED
-            self._item.error = UnsupportedMediaType(f"{active.name} takes no pictures.")
+            self._item.error = UnsupportedMediaType(tr("{name} takes no pictures.").format(name=active.name))
         if self.session.model:
             self.dock.clear()  # until there is an answer
         else:
@@ -378,8 +385,7 @@ class LiveView(QWidget):
         if source is None or order is None:
             self.rates.setText("")
             return
-        noun = "camera" if order.kind == "camera" else "clip"
-        self.rates.setText(rates_sentence(*self.session.rates(), noun, bool(self.session.model)))
+        self.rates.setText(rates_sentence(*self.session.rates(), order.kind == "camera", bool(self.session.model)))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         narrow = event.size().width() < NARROW - 100

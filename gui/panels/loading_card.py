@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from engine.events import LoadStage
 from gui import theme
 from gui.icons import IconLabel, paint_icon
+from gui.language import tr
 from gui.model_shelf import ModelCard
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line
 from gui.widgets.progress import ProgressBar, paint_ring
@@ -45,7 +46,7 @@ class _StageRow(QWidget):
     def __init__(self, stage: LoadStage) -> None:
         super().__init__()
         self.mark = _Mark()
-        self.name = label(STAGES[stage][0])
+        self.name = label(tr(STAGES[stage][0]))
         self.right = label("", "small")
         self.bar = ProgressBar(4)
         self.bar.hide()
@@ -76,7 +77,7 @@ class LoadingCard(QWidget):
         self._card: ModelCard | None = None
         self.title = ElidedLabel("", "title")
         self._path = ElidedLabel("", "body2")
-        self.cancel_button = Button("Cancel load")
+        self.cancel_button = Button(tr("Cancel load"))
         self.cancel_button.clicked.connect(lambda: self.cancel_asked.emit(self._card.token if self._card else 0))
         self._rows = {stage: _StageRow(stage) for stage in SHOWN}
         self._note = label("", "small", wrap=True)
@@ -105,7 +106,7 @@ class LoadingCard(QWidget):
         note.addWidget(IconLabel("info", "text3"), 0, Qt.AlignmentFlag.AlignTop)
         note.addWidget(self._note, 1)
         box.addLayout(note)
-        self.waiting = label("Drop pictures or a table now if you like", "strong")
+        self.waiting = label(tr("Drop pictures or a table now if you like"), "strong")
         outer = QVBoxLayout(self)
         outer.addStretch(2)
         # Stretches and no alignment: an aligned item is given its size hint, which a wrapped line makes too low.
@@ -131,9 +132,9 @@ class LoadingCard(QWidget):
         words = QVBoxLayout()
         words.setSpacing(2)
         words.addWidget(self.waiting)
-        words.addWidget(label("They run as soon as the model is ready.", "small"))
+        words.addWidget(label(tr("They run as soon as the model is ready."), "small"))
         row.addLayout(words, 1)
-        button = Button("Open files…")
+        button = Button(tr("Open files…"))
         button.clicked.connect(self.open_files_asked)
         row.addWidget(button)
         return strip
@@ -141,7 +142,7 @@ class LoadingCard(QWidget):
     def show_load(self, card: ModelCard, others: ModelCard | None, waiting: int) -> None:
         """Show ``card``; ``others`` is the model that answers meanwhile, ``waiting`` the inputs already queued."""
         self._card = card
-        self.title.setText(f"Loading {card.name}")
+        self.title.setText(tr("Loading {name}").format(name=card.name))
         self._path.setText(str(card.path))
         took = dict(card.stage_seconds)
         for stage, row in self._rows.items():
@@ -160,15 +161,18 @@ class LoadingCard(QWidget):
             row.mark.update()
         if others is not None:
             self._note.setText(
-                f"{others.name} keeps answering until this one is ready. "
-                "Cancel ends the process and gives its memory back."
+                tr(
+                    "{name} keeps answering until this one is ready. Cancel ends the process and gives its memory back."
+                ).format(name=others.name)
             )
         else:
-            self._note.setText("Cancel ends the process and gives its memory back.")
+            self._note.setText(tr("Cancel ends the process and gives its memory back."))
         if waiting:
-            self.waiting.setText(f"{waiting} waiting" if waiting > 1 else "One file is waiting")
+            self.waiting.setText(
+                tr("{count} waiting").format(count=waiting) if waiting > 1 else tr("One file is waiting")
+            )
         else:
-            self.waiting.setText("Drop pictures or a table now if you like")
+            self.waiting.setText(tr("Drop pictures or a table now if you like"))
         self._tick()
 
     def _tick(self) -> None:
@@ -181,9 +185,11 @@ class LoadingCard(QWidget):
         elapsed = time.monotonic() - card.stage_since
         words = seconds_words(elapsed) if elapsed >= 0.1 else ""
         if card.bytes_total and card.bytes_done is not None:
-            words = f"{card.bytes_done / 1e6:.0f} of {size_words(card.bytes_total)}"
+            words = tr("{done:.0f} of {size}").format(
+                done=card.bytes_done / 1000000.0, size=size_words(card.bytes_total)
+            )
             if elapsed > 0.5:
-                words += f" · {card.bytes_done / 1e6 / elapsed:.0f} MB/s"
+                words += tr(" · {rate:.0f} MB/s").format(rate=card.bytes_done / 1000000.0 / elapsed)
         row.right.setText(words)
 
     def showEvent(self, event: QShowEvent) -> None:

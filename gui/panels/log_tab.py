@@ -11,6 +11,7 @@ from PySide6.QtGui import QGuiApplication, QHideEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from gui import theme
+from gui.language import tr
 from gui.server_bridge import ServerBridge
 from gui.widgets.basics import Button, label
 from gui.words import ms_words
@@ -33,11 +34,11 @@ class LogTab(QWidget):
         self.text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
         self.text.setFont(theme.fixed_font("small"))
         self.text.setMaximumBlockCount(500)
-        self.text.setAccessibleName("Request log")
-        self.copy_button = Button("Copy", "copy", small=True, name="Copy the log")
+        self.text.setAccessibleName(tr("Request log"))
+        self.copy_button = Button(tr("Copy"), "copy", small=True, name=tr("Copy the log"))
         self.copy_button.clicked.connect(self._copy)
         foot = QHBoxLayout()
-        foot.addWidget(label("Who asked what, and how it went. Never what was sent, and no keys.", "hint"), 1)
+        foot.addWidget(label(tr("Who asked what, and how it went. Never what was sent, and no keys."), "hint"), 1)
         foot.addWidget(self.copy_button)
         box = QVBoxLayout(self)
         box.setContentsMargins(14, 12, 14, 6)
@@ -79,7 +80,7 @@ class LogTab(QWidget):
 
     def _copy(self) -> None:
         QGuiApplication.clipboard().setText(self.text.toPlainText())
-        self.status.emit("ok", "The log is on the clipboard.")
+        self.status.emit("ok", tr("The log is on the clipboard."))
 
 
 def line_words(line: str) -> str:

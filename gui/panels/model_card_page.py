@@ -13,6 +13,7 @@ from gui.error_text import error_text
 from gui.evidence import EvidenceRow, as_text, assumed_rows, evidence_rows, found_of
 from gui.golden import golden_of
 from gui.icons import IconLabel
+from gui.language import counted, tr
 from gui.model_changes import ModelChanges
 from gui.model_shelf import ModelCard, ModelShelf
 from gui.panels.convention_card import ConventionCard
@@ -21,7 +22,6 @@ from gui.panels.evidence_list import EvidenceList
 from gui.predict_queue import PredictQueue
 from gui.widgets.banner import Banner
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line
-from gui.words import count_words
 
 NARROW = 820
 NARROW_HEIGHT = 460
@@ -45,11 +45,11 @@ class ModelCardPage(QWidget):
         self._shelf, self._changes = shelf, changes
         self._key = ""
         self._rows: list[EvidenceRow] = []
-        self.back_button = Button("", "arrow-left", "flat", small=True, name="Back to Predict")
-        self.crumb_button = Button("Predict", kind="crumb")
+        self.back_button = Button("", "arrow-left", "flat", small=True, name=tr("Back to Predict"))
+        self.crumb_button = Button(tr("Predict"), kind="crumb")
         self.model_name = ElidedLabel("", "strong")
-        self.test_button = Button("Run self-test", "shield-check", "flat")
-        self.copy_button = Button("Copy as text", "copy", "flat")
+        self.test_button = Button(tr("Run self-test"), "shield-check", "flat")
+        self.copy_button = Button(tr("Copy as text"), "copy", "flat")
         self.banner = Banner()
         self.summary = label("", "small", wrap=True)
         self.list = EvidenceList()
@@ -66,7 +66,7 @@ class ModelCardPage(QWidget):
         for widget in (self.back_button, self.crumb_button, IconLabel("chevron-right", "text3", 14)):
             top.addWidget(widget)
         top.addSpacing(4)
-        top.addWidget(label("Model card", "strong"))
+        top.addWidget(label(tr("Model card"), "strong"))
         top.addWidget(IconLabel("chevron-right", "text3", 14))
         top.addWidget(self.model_name, 1)
         top.addWidget(self.test_button)
@@ -111,7 +111,7 @@ class ModelCardPage(QWidget):
         head = QVBoxLayout()
         head.setContentsMargins(18, 16, 18, 12)
         head.setSpacing(4)
-        head.addWidget(label("What Deskside knows, and where it read it", "section", wrap=True))
+        head.addWidget(label(tr("What Deskside knows, and where it read it"), "section", wrap=True))
         head.addWidget(self.summary)
         foot = QHBoxLayout()
         foot.setContentsMargins(18, 10, 18, 12)
@@ -135,7 +135,9 @@ class ModelCardPage(QWidget):
         self.test_button.clicked.connect(self.check_golden)
         self.list.chosen.connect(self.compare)
         self.list.undo_asked.connect(lambda key: self._changes.undo(self._key, key))
-        self.list.copied.connect(lambda name: self.status.emit("ok", f"{name} is on the clipboard."))
+        self.list.copied.connect(
+            lambda name: self.status.emit("ok", tr("{name} is on the clipboard.").format(name=name))
+        )
         self.conventions.applied.connect(self._on_applied)
         self.conventions.kept.connect(self.leave_comparison)
         self.golden.check_asked.connect(self.check_golden)
@@ -198,10 +200,18 @@ class ModelCardPage(QWidget):
                 self.back_asked.emit()
             return
         self._rows = evidence_rows(card.entry)
-        found, counted = found_of(self._rows)
+        found, fields = found_of(self._rows)
         assumed = len(assumed_rows(self._rows))
-        words = f"{count_words(found, 'field', 'fields')} found, {assumed or 'none'} assumed." if counted else ""
-        self.summary.setText(f"{words} Change any of them; the model's own file is never altered.".strip())
+        words = (
+            tr("{fields} found, {assumed} assumed.").format(
+                fields=counted("{count} field", "{count} fields", found), assumed=assumed or tr("none")
+            )
+            if fields
+            else ""
+        )
+        self.summary.setText(
+            tr("{words} Change any of them; the model's own file is never altered.").format(words=words).strip()
+        )
         self.model_name.setText(card.name)
         self.list.show_rows(self._rows, self._changes.changed_at(self._key))
         self.saved.setText(self._changes.saved_words(card))
@@ -216,7 +226,7 @@ class ModelCardPage(QWidget):
     # -- what the person does --------------------------------------------------------------------------------------
     def copy_as_text(self) -> None:
         QGuiApplication.clipboard().setText(as_text(self._rows))
-        self.status.emit("ok", "The model card is on the clipboard.")
+        self.status.emit("ok", tr("The model card is on the clipboard."))
 
     def check_golden(self) -> None:
         self._changes.check_golden(self._key)
@@ -236,10 +246,9 @@ class ModelCardPage(QWidget):
     def _say_assumed(self) -> None:
         names = [row.name for row in assumed_rows(self._rows) if row.is_asked]
         if names:
-            verb = "is" if len(names) == 1 else "are"
-            self.status.emit(
-                "warn", f"{' and '.join(names[:2])} {verb} assumed. Answers may be wrong until you choose."
-            )
+            one = tr("{name} is assumed. Answers may be wrong until you choose.").format(name=names[0])
+            two = tr("{name} and {second} are assumed. Answers may be wrong until you choose.")
+            self.status.emit("warn", one if len(names) == 1 else two.format(name=names[0], second=names[1]))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         narrow = event.size().width() < NARROW

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QSizePolicy, QVBoxLayout, QWid
 
 from gui import theme
 from gui.icons import IconLabel
+from gui.language import tr
 from gui.model_shelf import ANSWERING, ChipPhase, ModelCard
 from gui.widgets.basics import Button, ElidedLabel, label, line, set_tone
 from gui.widgets.progress import Ring, paint_progress
@@ -33,10 +34,12 @@ TASK_ICONS = {
 def stage_words(card: ModelCard) -> str:
     """What the load does now, with bytes where they are measured."""
     if card.stage is None:
-        return "Starting"
-    words = STAGES[card.stage][1]
+        return tr("Starting")
+    words = tr(STAGES[card.stage][1])
     if card.bytes_total and card.bytes_done is not None:
-        return f"{words}, {card.bytes_done / 1e6:.0f} of {size_words(card.bytes_total)}"
+        return tr("{words}, {done:.0f} of {size}").format(
+            words=words, done=card.bytes_done / 1000000.0, size=size_words(card.bytes_total)
+        )
     return words
 
 
@@ -61,8 +64,8 @@ class ModelChip(QWidget):
         self._icon = IconLabel("box", "text2", 16, tile=28, tile_role="sunken")
         self.name = ElidedLabel("", "strong")
         self.second = ElidedLabel("", "caption")
-        self.window_count = _Counter("accent", "you")
-        self.network_count = _Counter("lan", "LAN")
+        self.window_count = _Counter("accent", tr("you"))
+        self.network_count = _Counter("lan", tr("LAN"))
         self._counters = QWidget()
         counters = QVBoxLayout(self._counters)
         counters.setContentsMargins(8, 0, 0, 0)
@@ -74,13 +77,13 @@ class ModelChip(QWidget):
         self._ring = Ring(16)
         self._line = line("vline")
         self._line.setFixedHeight(22)
-        self.menu_button = Button("", "chevron-down", "flat", small=True, name="What to do with this model")
+        self.menu_button = Button("", "chevron-down", "flat", small=True, name=tr("What to do with this model"))
         self.menu_button.clicked.connect(self.open_menu)
-        self.eject = Button("", "eject", "flat", small=True, name="Close this model")
+        self.eject = Button("", "eject", "flat", small=True, name=tr("Close this model"))
         self.eject.clicked.connect(lambda: self.eject_asked.emit(self.card.key if self.card else ""))
-        self.cancel = Button("Cancel", small=True, name="Cancel the load")
+        self.cancel = Button(tr("Cancel"), small=True, name=tr("Cancel the load"))
         self.cancel.clicked.connect(lambda: self.cancel_asked.emit(self.card.token if self.card else 0))
-        self.again = Button("Start again", small=True)
+        self.again = Button(tr("Start again"), small=True)
         self.again.clicked.connect(lambda: self.start_again_asked.emit(self.card.key if self.card else ""))
         words = QVBoxLayout()
         words.setSpacing(1)
@@ -115,8 +118,8 @@ class ModelChip(QWidget):
         self.again.setVisible(phase is ChipPhase.FAILED)
         set_tone(self.second, "error" if phase is ChipPhase.FAILED else "")
         if card is None:
-            self.name.setText("No model open")
-            self.second.setText("Ctrl+L to choose, or drop one anywhere")
+            self.name.setText(tr("No model open"))
+            self.second.setText(tr("Ctrl+L to choose, or drop one anywhere"))
             self._icon.set_icon("box", "text2", "sunken")
         else:
             self.name.setText(card.name)
@@ -130,7 +133,7 @@ class ModelChip(QWidget):
                 )
             self.window_count.set_count(card.window_requests)
             self.network_count.set_count(card.network_requests)
-        self.setAccessibleName(f"Model {self.name.text()}, {self.second.text()}")
+        self.setAccessibleName(tr("Model {name}, {state}").format(name=self.name.text(), state=self.second.text()))
         self.setMinimumWidth(min(360, self._natural_width()))
         self.setMaximumWidth(self._natural_width())
         self.update()
@@ -147,14 +150,14 @@ class ModelChip(QWidget):
     def menu_of(self, card: ModelCard) -> QMenu:
         """The menu for ``card``: its card, the next and the last version, closing it."""
         menu = QMenu(self)
-        menu.addAction("Model card").triggered.connect(lambda: self.card_asked.emit(card.key))
-        menu.addAction("Reload its files").triggered.connect(lambda: self.reload_asked.emit(card.key))
+        menu.addAction(tr("Model card")).triggered.connect(lambda: self.card_asked.emit(card.key))
+        menu.addAction(tr("Reload its files")).triggered.connect(lambda: self.reload_asked.emit(card.key))
         before = card.version_before
         if before:
-            back = menu.addAction(f"Back to version {before}".replace("&", "&&"))
+            back = menu.addAction(tr("Back to version {before}").format(before=before).replace("&", "&&"))
             back.triggered.connect(lambda: self.rollback_asked.emit(card.key))
         menu.addSeparator()
-        menu.addAction("Close this model").triggered.connect(lambda: self.eject_asked.emit(card.key))
+        menu.addAction(tr("Close this model")).triggered.connect(lambda: self.eject_asked.emit(card.key))
         return menu
 
     def _natural_width(self) -> int:
@@ -168,11 +171,11 @@ class ModelChip(QWidget):
         if card.token:
             return stage_words(card)
         if card.phase is ChipPhase.FAILED:
-            return card.problem or "Stopped, not restarted"
+            return card.problem or tr("Stopped, not restarted")
         if card.phase is ChipPhase.STOPPING:
-            return "Closing"
+            return tr("Closing")
         if card.phase in (ChipPhase.STARTING, ChipPhase.LOADING):
-            return "Starting again"
+            return tr("Starting again")
         return " · ".join(part for part in (task_words(card.task), format_words(card.format)) if part)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
@@ -230,7 +233,7 @@ class _Counter(QWidget):
 
     def set_count(self, count: int) -> None:
         self._count.setText(str(count))
-        self.setAccessibleName(f"{count} answers for {self._name}")
+        self.setAccessibleName(tr("{count} answers for {name}").format(count=count, name=self._name))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)

@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QWidget
 
 from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
+from gui.language import mark, tr
 from gui.model_shelf import ANSWERING, ChipPhase, ModelCard, ModelShelf
 from gui.panels.model_chip import TASK_ICONS
 from gui.recent_models import RecentModel, RecentModels
@@ -17,12 +18,13 @@ from gui.widgets.basics import Button
 from gui.widgets.chooser import Choice, Chooser
 from gui.words import device_words, format_words, task_words
 
+_OPEN = mark("open")
 _PHASE_WORDS = {
-    ChipPhase.STARTING: "starting",
-    ChipPhase.LOADING: "loading",
-    ChipPhase.OFFERED: "loads at the first question",
-    ChipPhase.STOPPING: "closing",
-    ChipPhase.FAILED: "failed",
+    ChipPhase.STARTING: mark("starting"),
+    ChipPhase.LOADING: mark("loading"),
+    ChipPhase.OFFERED: mark("loads at the first question"),
+    ChipPhase.STOPPING: mark("closing"),
+    ChipPhase.FAILED: mark("failed"),
 }
 
 
@@ -37,20 +39,20 @@ class ModelPicker(Chooser):
     forgot = Signal(str)
 
     def __init__(self, window: QWidget, bridge: EngineBridge, shelf: ModelShelf, recent: RecentModels) -> None:
-        super().__init__(window, "Models", "Find a model", tall=True)
+        super().__init__(window, tr("Models"), tr("Find a model"), tall=True)
         self._bridge, self._shelf, self._recent = bridge, shelf, recent
         self._gone: frozenset[str] = frozenset()
         self._forgotten: RecentModel | None = None
-        self.open_button = Button("Open model…", "folder-open", "flat", small=True)
+        self.open_button = Button(tr("Open model…"), "folder-open", "flat", small=True)
         self.open_button.clicked.connect(self._on_file)
-        self.undo_button = Button("Undo", kind="link", name="Undo forgetting")
+        self.undo_button = Button(tr("Undo"), kind="link", name=tr("Undo forgetting"))
         self.undo_button.clicked.connect(self.undo)
         self.add_stop(self.open_button)
         self.add_stop(self.undo_button)
         self.undo_button.hide()
         self.foot.addStretch(1)
-        self.add_hint("Enter", "open")
-        self.add_hint("Del", "forget")
+        self.add_hint(tr("Enter"), tr("open"))
+        self.add_hint(tr("Del"), tr("forget"))
         self.chosen.connect(self._on_chosen)
         self.removed.connect(self._on_removed)
         shelf.changed.connect(self._on_shelf)
@@ -87,11 +89,11 @@ class ModelPicker(Chooser):
 
     def _open_choice(self, card: ModelCard) -> Choice:
         active = card is self._shelf.active
-        right = "answers here" if active else _PHASE_WORDS.get(card.phase, "open")
+        right = tr("answers here") if active else tr(_PHASE_WORDS.get(card.phase, _OPEN))
         detail = ", ".join(filter(None, (task_words(card.task), device_words(card.device))))
         return Choice(
             f"open:{card.key}", card.name, detail, right, "accent" if active else "", format_words(card.format),
-            TASK_ICONS.get(card.task, "box"), "Open", card.phase in ANSWERING, str(card.path),
+            TASK_ICONS.get(card.task, "box"), tr("Open"), card.phase in ANSWERING, str(card.path),
         )  # fmt: skip
 
     def _recent_choice(self, model: RecentModel) -> Choice:
@@ -99,8 +101,8 @@ class ModelPicker(Chooser):
         when = time.strftime("%d %b %Y", time.localtime(model.opened_at))
         return Choice(
             f"path:{model.path}", model.name, f"{task_words(model.task)}, {Path(model.path).parent}",
-            "not there any more" if gone else when, "warn" if gone else "", format_words(model.format),
-            TASK_ICONS.get(model.task, "box"), "Opened before", True, model.path,
+            tr("not there any more") if gone else when, "warn" if gone else "", format_words(model.format),
+            TASK_ICONS.get(model.task, "box"), tr("Opened before"), True, model.path,
         )  # fmt: skip
 
     def _on_shelf(self) -> None:
@@ -123,7 +125,7 @@ class ModelPicker(Chooser):
         if kind == "open":
             self.activate_asked.emit(rest)
         elif rest in self._gone:
-            self.status.emit("error", f"{Path(rest).name} is not there any more.")
+            self.status.emit("error", tr("{name} is not there any more.").format(name=Path(rest).name))
         else:
             self.open_asked.emit(Path(rest))
 
@@ -144,4 +146,6 @@ class ModelPicker(Chooser):
         self._bridge.run(self, self._recent.write, lambda _: None, self._on_failed)
 
     def _on_failed(self, error: BaseException) -> None:
-        self.status.emit("error", f"The list of models could not be kept. {error_text(error).sentence}")
+        self.status.emit(
+            "error", tr("The list of models could not be kept. {sentence}").format(sentence=error_text(error).sentence)
+        )

@@ -14,6 +14,7 @@ from gui.engine_bridge import EngineBridge
 from gui.error_text import FileProblem, error_text
 from gui.frames import FrameSources
 from gui.intake import INPUT_SUFFIXES, MODEL_SUFFIXES, InputFile, Intake, summary, take_in
+from gui.language import counted, mark, tr
 from gui.model_shelf import ModelShelf
 from gui.panels.error_panel import ErrorPanel
 from gui.panels.live_view import LiveView
@@ -29,13 +30,18 @@ from gui.views import VIEWS
 from gui.widgets.banner import Banner
 from gui.widgets.basics import Button
 from gui.widgets.drop_area import DropOverlay, DropState
-from gui.words import count_words
 
 PASTED_TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff")
 MAX_PASTED_PATH = 4096
-NOTHING_PASTED = ("Nothing to paste.", "Copy a picture, a file or the path of a model first.")
-NOTHING_DROPPED = ("Nothing in it can be used.", "Drop pictures, tables, texts, recordings, tensors or a model.")
-ADDRESS = ("Addresses are not opened: Deskside fetches nothing.", "Save the picture first, then drop the file.")
+NOTHING_PASTED = (mark("Nothing to paste."), mark("Copy a picture, a file or the path of a model first."))
+NOTHING_DROPPED = (
+    mark("Nothing in it can be used."),
+    mark("Drop pictures, tables, texts, recordings, tensors or a model."),
+)
+ADDRESS = (
+    mark("Addresses are not opened: Deskside fetches nothing."),
+    mark("Save the picture first, then drop the file."),
+)
 
 
 class PredictPage(QWidget):
@@ -94,12 +100,12 @@ class PredictPage(QWidget):
         row = QHBoxLayout(bar)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(8)
-        self.open_button = Button("Open files…", "image-plus")
-        self.paste_button = Button("Paste", "clipboard", "flat")
-        self.camera_button = Button("Camera", "camera", "flat")
-        self.copy_button = Button("Copy JSON", "code", "flat")
-        self.save_button = Button("Save…", "save", "flat", name="Save the answer")
-        self.clear_button = Button("Clear", "x", "flat", name="Clear the list")
+        self.open_button = Button(tr("Open files…"), "image-plus")
+        self.paste_button = Button(tr("Paste"), "clipboard", "flat")
+        self.camera_button = Button(tr("Camera"), "camera", "flat")
+        self.copy_button = Button(tr("Copy JSON"), "code", "flat")
+        self.save_button = Button(tr("Save…"), "save", "flat", name=tr("Save the answer"))
+        self.clear_button = Button(tr("Clear"), "x", "flat", name=tr("Clear the list"))
         for button in (self.open_button, self.paste_button, self.camera_button):
             row.addWidget(button)
         row.addStretch(1)
@@ -193,7 +199,7 @@ class PredictPage(QWidget):
     def clear(self) -> None:
         """Forget what was dropped; the model stays."""
         self._offer_undo(self._queue.clear())
-        self.status.emit("ok", "Ready.")
+        self.status.emit("ok", tr("Ready."))
 
     def remove_shown(self) -> None:
         """Take the shown item out of the list."""
@@ -205,8 +211,9 @@ class PredictPage(QWidget):
         if not taken:
             self.banner.hide()
             return
-        one = taken[0][1].source.name if len(taken) == 1 else f"{len(taken)} things"
-        self.banner.say("accent", f"{one} {'was' if len(taken) == 1 else 'were'} taken out of the list.", "", "Undo")
+        one = tr("{name} was taken out of the list.").format(name=taken[0][1].source.name)
+        several = tr("{count} things were taken out of the list.").format(count=len(taken))
+        self.banner.say("accent", one if len(taken) == 1 else several, "", tr("Undo"))
 
         def undo() -> None:
             self.banner.hide()
@@ -220,7 +227,7 @@ class PredictPage(QWidget):
         active = self._shelf.active
         view = VIEWS.get(active.task) if active is not None else None
         self._queue.set_model(active.key if active is not None else "", view.params if view is not None else None)
-        if active is not None and self.banner.sentence.startswith("No model"):
+        if active is not None and self.banner.sentence == tr("No model is open yet."):
             self.banner.hide()
 
     def _on_answered(self, prediction: object) -> None:
@@ -232,14 +239,17 @@ class PredictPage(QWidget):
     def open_files(self) -> None:
         """Ask for pictures, tables or models."""
         patterns = " ".join(f"*{s}" for s in sorted(INPUT_SUFFIXES))
-        self._choose("Open files", f"Pictures, tables, texts and recordings ({patterns});;All files (*)")
+        self._choose(
+            tr("Open files"),
+            tr("Pictures, tables, texts and recordings ({patterns});;All files (*)").format(patterns=patterns),
+        )
 
     def open_model(self) -> None:
         patterns = " ".join(f"*{s}" for s in sorted(MODEL_SUFFIXES))
-        self._choose("Open a model", f"Models ({patterns});;All files (*)")
+        self._choose(tr("Open a model"), tr("Models ({patterns});;All files (*)").format(patterns=patterns))
 
     def open_folder(self) -> None:
-        dialog = QFileDialog(self, "Open a model folder or a folder of pictures")
+        dialog = QFileDialog(self, tr("Open a model folder or a folder of pictures"))
         dialog.setFileMode(QFileDialog.FileMode.Directory)
         self._run_dialog(dialog)
 
@@ -285,9 +295,9 @@ class PredictPage(QWidget):
             self.take_paths([Path(text).expanduser()])
             return
         if has_address(mime):
-            self.banner.say("warn", *ADDRESS)
+            self.banner.say("warn", *map(tr, ADDRESS))
         else:
-            self.banner.say("accent", *nothing)
+            self.banner.say("accent", *map(tr, nothing))
 
     def take_paths(self, paths: Sequence[Path]) -> None:
         """Sort what was dropped or chosen (on a task thread) and act on it."""
@@ -312,9 +322,17 @@ class PredictPage(QWidget):
         if added:
             self.work.show_item(added[0])
         if inputs and self._shelf.active is None and self._shelf.loading is None:
-            waits = "It runs" if len(inputs) == 1 else f"All {len(inputs)} run"
+            one = tr("It runs as soon as one is ready.")
+            waits = (
+                one if len(inputs) == 1 else tr("All {count} run as soon as one is ready.").format(count=len(inputs))
+            )
             self._act = self.open_model
-            self.banner.say("accent", "No model is open yet.", f"{waits} as soon as one is ready.", "Open model…")
+            self.banner.say(
+                "accent",
+                tr("No model is open yet."),
+                waits,
+                tr("Open model…"),
+            )
         self.refresh()
 
     def _on_taken(self, intake: Intake) -> None:
@@ -332,7 +350,11 @@ class PredictPage(QWidget):
             self.banner.say("error", text.sentence, text.advice)
         else:
             names = ", ".join(name for name, _ in refused[:3]) + (" …" if len(refused) > 3 else "")
-            self.banner.say("error", f"None of {len(refused)} files can be used.", f"{names} stay untouched.")
+            self.banner.say(
+                "error",
+                tr("None of {count} files can be used.").format(count=len(refused)),
+                tr("{names} stay untouched.").format(names=names),
+            )
         self.status.emit("error", self.banner.sentence)
 
     def _on_take_failed(self, error: BaseException) -> None:
@@ -340,7 +362,9 @@ class PredictPage(QWidget):
         self.banner.say("error", text.sentence, text.advice)
 
     def _on_examples_failed(self, error: BaseException) -> None:
-        self.status.emit("error", f"The examples could not be read. {error_text(error).sentence}")
+        self.status.emit(
+            "error", tr("The examples could not be read. {sentence}").format(sentence=error_text(error).sentence)
+        )
 
     def _on_view_failed(self, error: BaseException) -> None:
         text = error_text(error)
@@ -348,39 +372,39 @@ class PredictPage(QWidget):
 
     def _take_text(self, text: str) -> None:
         self._pasted += 1
-        name = f"Typed text {self._pasted}"
+        name = tr("Typed text {pasted}").format(pasted=self._pasted)
         self.add_inputs([InputFile(name, "text", data=text.encode(), content_type="text/plain; charset=utf-8")], [])
 
     def _take_pasted(self, data: bytes, content_type: str) -> None:
         self._pasted += 1
-        name = f"Pasted picture {self._pasted}"
+        name = tr("Pasted picture {pasted}").format(pasted=self._pasted)
         self.add_inputs([InputFile(name, "image", data=data, content_type=content_type)], [])
 
     def run_again(self) -> None:
         """Ask the model that is active now for the shown item anew."""
         item, active = self.work.current, self._shelf.active
         if item is None:
-            self.status.emit("", "Drop something first: there is nothing to ask again.")
+            self.status.emit("", tr("Drop something first: there is nothing to ask again."))
         elif item.source.kind == "other":
-            self.status.emit("", f"{item.source.name} cannot be asked about.")
+            self.status.emit("", tr("{name} cannot be asked about.").format(name=item.source.name))
         elif active is None:
-            self.status.emit("", "Open a model first: there is none that could answer.")
+            self.status.emit("", tr("Open a model first: there is none that could answer."))
         elif not self._queue.run_again(item):
-            self.status.emit("", f"{item.source.name} is being asked already.")
+            self.status.emit("", tr("{name} is being asked already.").format(name=item.source.name))
 
     def save_answer(self) -> None:
         """Keep the shown answer as a file: the picture with what was found drawn over it, or JSON."""
         item, picture = self.work.current, self.work.answer_picture()
         if item is None or item.prediction is None:
-            self.status.emit("", "There is no answer to save yet.")
+            self.status.emit("", tr("There is no answer to save yet."))
             return
-        kinds = [("png", "Picture with the answer (*.png)")] if picture is not None else []
-        kinds.append(("json", "Answer (*.json)"))
-        dialog = QFileDialog(self, "Save the answer")
+        kinds = [("png", tr("Picture with the answer (*.png)"))] if picture is not None else []
+        kinds.append(("json", tr("Answer (*.json)")))
+        dialog = QFileDialog(self, tr("Save the answer"))
         dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
         dialog.setNameFilters([words for _, words in kinds])
         dialog.setDefaultSuffix(kinds[0][0])
-        dialog.filterSelected.connect(lambda words: dialog.setDefaultSuffix("png" if "png" in words else "json"))
+        dialog.filterSelected.connect(lambda words: dialog.setDefaultSuffix("png" if "*.png" in words else "json"))
         dialog.selectFile(f"{Path(item.source.name).stem}-answer")
         dialog.fileSelected.connect(lambda name: self.write_answer(Path(name), picture))
         dialog.finished.connect(dialog.deleteLater)
@@ -392,7 +416,8 @@ class PredictPage(QWidget):
         def write(make: Callable[[], bytes]) -> None:
             self._bridge.run(
                 self, lambda: write_atomically(path, make()),
-                lambda _: self.status.emit("ok", f"The answer is kept in {path.name}."), self._on_not_written,
+                lambda _: self.status.emit("ok", tr("The answer is kept in {name}.").format(name=path.name)),
+                self._on_not_written,
             )  # fmt: skip
 
         if picture is not None and path.suffix.lower() != ".json":
@@ -401,7 +426,7 @@ class PredictPage(QWidget):
             self.work.answer_json(lambda text: write(lambda: text.encode() + b"\n"))
 
     def _on_not_written(self, error: BaseException) -> None:
-        self.banner.say("error", "The answer could not be written.", error_text(error).sentence)
+        self.banner.say("error", tr("The answer could not be written."), error_text(error).sentence)
 
     def ask_about_screen(self) -> None:
         """Let the person mark a part of the screen; it is taken like a pasted picture."""
@@ -409,18 +434,20 @@ class PredictPage(QWidget):
 
     def _take_region(self, data: bytes) -> None:
         self._pasted += 1
-        name = f"Part of the screen {self._pasted}"
+        name = tr("Part of the screen {pasted}").format(pasted=self._pasted)
         self.add_inputs([InputFile(name, "image", data=data, content_type="image/png")], [])
 
     def _keep_picture(self, picture: InputFile) -> None:
         """From the camera into the list, while the camera goes on."""
         self._queue.add([picture], [])
-        self.status.emit("ok", f"{picture.name} is in the list. The list is shown when the camera stops.")
+        self.status.emit(
+            "ok", tr("{name} is in the list. The list is shown when the camera stops.").format(name=picture.name)
+        )
 
     def copy_answer(self) -> None:
         """The shown answer to the clipboard, as the network gives it."""
         if self.work.copy_json():
-            self.status.emit("ok", "The answer is on the clipboard, as JSON.")
+            self.status.emit("ok", tr("The answer is on the clipboard, as JSON."))
 
     # -- a drag over the window ------------------------------------------------------------------------------------
     def drag_over(self, mime: QMimeData) -> None:
@@ -431,7 +458,7 @@ class PredictPage(QWidget):
             if mime.hasImage() or any(mime.hasFormat(name) for name in PASTED_TYPES):
                 self.show_drag({"image": 1}, [])
             else:
-                self._show_zone(DropState.REFUSED, *(ADDRESS if has_address(mime) else NOTHING_DROPPED))
+                self._show_zone(DropState.REFUSED, *map(tr, ADDRESS if has_address(mime) else NOTHING_DROPPED))
             return
         self.show_drag(*summary(paths, lambda path: True))
         wanted = list(paths)
@@ -446,31 +473,38 @@ class PredictPage(QWidget):
     def show_drag(self, counts: dict[str, int], refused: list[str]) -> None:
         active = self._shelf.active
         if not counts:
-            title = "Nothing that can be asked about, and no model"
-            stays = f"{refused[0]} stays untouched" if len(refused) == 1 else f"{len(refused)} files stay untouched"
+            title = tr("Nothing that can be asked about, and no model")
+            stays = (
+                tr("{name} stays untouched").format(name=refused[0])
+                if len(refused) == 1
+                else tr("{count} files stay untouched").format(count=len(refused))
+            )
             self._show_zone(DropState.REFUSED, title, stays)
             return
         words = [
-            count_words(counts[kind], one, many)
-            for kind, one, many in (
-                ("image", "picture", "pictures"),
-                ("table", "table", "tables"),
-                ("text", "text", "texts"),
-                ("audio", "recording", "recordings"),
-                ("tensor", "tensor", "tensors"),
-                ("folder", "folder", "folders"),
+            words
+            for kind, words in (
+                ("image", counted("{count} picture", "{count} pictures", counts.get("image", 0))),
+                ("table", counted("{count} table", "{count} tables", counts.get("table", 0))),
+                ("text", counted("{count} text", "{count} texts", counts.get("text", 0))),
+                ("audio", counted("{count} recording", "{count} recordings", counts.get("audio", 0))),
+                ("tensor", counted("{count} tensor", "{count} tensors", counts.get("tensor", 0))),
+                ("folder", counted("{count} folder", "{count} folders", counts.get("folder", 0))),
             )
             if counts.get(kind)
         ]
         if counts.get("model") and not words:
-            title, text = "Release to open this model", f"{active.name} keeps answering meanwhile" if active else ""
+            title, text = (
+                tr("Release to open this model"),
+                tr("{name} keeps answering meanwhile").format(name=active.name) if active else "",
+            )
         else:
-            title = f"Release to run {' and '.join(words)}"
-            text = f"on {active.name}" if active is not None else "as soon as a model is ready"
+            title = tr("Release to run {things}").format(things=tr(" and ").join(words))
+            text = tr("on {name}").format(name=active.name) if active is not None else tr("as soon as a model is ready")
             if counts.get("folder") and len(counts) == 1:
-                title = f"Release to open {words[0]}"
+                title = tr("Release to open {things}").format(things=words[0])
         if refused:
-            text = f"{count_words(len(refused), 'file', 'files')} cannot be used"
+            text = counted("{count} file cannot be used", "{count} files cannot be used", len(refused))
         self._show_zone(DropState.OVER, title, text)
 
     def drag_left(self) -> None:

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from engine.serving_types import ReachReport, ServerState
 from gui.icons import IconLabel
+from gui.language import tr
 from gui.server_bridge import ServerBridge
 from gui.widgets.basics import Button, label, set_tone
 from gui.widgets.qr_code import QrCode
@@ -29,7 +30,7 @@ class ReachCard(QWidget):
         self.sentence = label("", "small", wrap=True)
         self._icon = IconLabel("circle-help", "text2")
         self.check_button = Button(
-            "Check again", kind="link", name="Check again whether others can reach this computer"
+            tr("Check again"), kind="link", name=tr("Check again whether others can reach this computer")
         )
         self.check_button.clicked.connect(server.check_reach)
         known = QHBoxLayout()
@@ -40,7 +41,7 @@ class ReachCard(QWidget):
         box.setContentsMargins(0, 0, 0, 4)
         box.setSpacing(4)
         box.addWidget(self.code, 0, Qt.AlignmentFlag.AlignHCenter)
-        title = label("Scan to open the page", "strong")
+        title = label(tr("Scan to open the page"), "strong")
         box.addWidget(title, 0, Qt.AlignmentFlag.AlignHCenter)
         box.addWidget(self.words)
         box.addSpacing(4)
@@ -60,9 +61,9 @@ class ReachCard(QWidget):
             self._url = ""
             return
         # The fragment never leaves the browser: it is in no request line and in no log.
-        self.code.set_text(f"{url}/#key={secret}" if secret else url, f"QR code of {url}")
+        self.code.set_text(f"{url}/#key={secret}" if secret else url, tr("QR code of {url}").format(url=url))
         needs_key = self._server.state.key_required and not secret
-        self.words.setText("It asks for the key" if needs_key else ("The key is in it" if secret else ""))
+        self.words.setText(tr("It asks for the key") if needs_key else (tr("The key is in it") if secret else ""))
         self.words.setVisible(bool(self.words.text()))
         if url != self._url:
             self._url = url
@@ -80,13 +81,19 @@ def reach_words(state: ServerState, report: ReachReport | None) -> tuple[str, st
     """Tone, icon and sentence: what is known, the surest first."""
     if state.reached_at is not None:
         at = time.strftime("%H:%M", time.localtime(state.reached_at))
-        return "ok", "circle-check", f"Others can reach this, last at {at}"
+        return "ok", "circle-check", tr("Others can reach this, last at {at}").format(at=at)
     if report is None:
-        return "", "circle-help", "Looking whether others can reach this"
+        return "", "circle-help", tr("Looking whether others can reach this")
     if report.failed:
         names = ", ".join(url.removeprefix("http://") for url in report.failed)
-        return "error", "circle-alert", f"{names} does not answer, not even from here"
+        return "error", "circle-alert", tr("{names} does not answer, not even from here").format(names=names)
     if report.let_in is False:
         port = state.port
-        return "warn", "circle-alert", f"The firewall ({report.firewall}) is on and does not let port {port} in"
-    return "", "circle-help", "Not known yet whether others can reach this: scan the code from a phone"
+        return (
+            "warn",
+            "circle-alert",
+            tr("The firewall ({firewall}) is on and does not let port {port} in").format(
+                firewall=report.firewall, port=port
+            ),
+        )
+    return "", "circle-help", tr("Not known yet whether others can reach this: scan the code from a phone")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-_ORDERS = {"rgb": "RGB", "bgr": "BGR", "grayscale": "greyscale"}
-_CROPS = {"center": "centre crop", "square": "centre square"}
+from gui.language import mark, tr
+
+_ORDERS = {"rgb": "RGB", "bgr": "BGR", "grayscale": mark("greyscale")}
+_CROPS = {"center": mark("centre crop"), "square": mark("centre square")}
 
 
 def reading_words(spec: dict[str, Any]) -> list[tuple[str, bool]]:
@@ -19,11 +21,13 @@ def reading_words(spec: dict[str, Any]) -> list[tuple[str, bool]]:
     words = []
     if pre.get("size"):
         height, width = pre["size"]
-        words.append((f"{width} × {height} pixels", assumed("size")))
+        words.append((tr("{width} × {height} pixels").format(width=width, height=height), assumed("size")))
     if pre.get("channel_order"):
-        words.append((_ORDERS.get(pre["channel_order"], pre["channel_order"]), assumed("channel_order")))
+        words.append((tr(_ORDERS.get(pre["channel_order"], pre["channel_order"])), assumed("channel_order")))
     if pre.get("scaling"):
-        words.append((f"scaled to {str(pre['scaling']).replace('..', ' … ')}", assumed("scaling")))
+        words.append(
+            (tr("scaled to {range}").format(range=str(pre["scaling"]).replace("..", " … ")), assumed("scaling"))
+        )
     if pre.get("crop") in _CROPS:
-        words.append((_CROPS[pre["crop"]], assumed("crop")))
+        words.append((tr(_CROPS[pre["crop"]]), assumed("crop")))
     return words

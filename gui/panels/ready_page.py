@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from gui.engine_bridge import EngineBridge
 from gui.intake import InputFile
+from gui.language import tr
 from gui.model_shelf import ModelCard
 from gui.samples import sample_inputs
 from gui.widgets.basics import Button, label
@@ -41,7 +42,7 @@ class ReadyPage(QWidget):
         super().__init__()
         self._bridge = bridge
         self._key = ""
-        self.drop_area = DropArea("image-plus", "Drop pictures here", "", "Open files…", "Paste")
+        self.drop_area = DropArea("image-plus", tr("Drop pictures here"), "", tr("Open files…"), tr("Paste"))
         self.drop_area.setMinimumHeight(280)
         self.samples_box = QWidget()
         self.strip = SampleStrip(bridge, 56)
@@ -51,7 +52,7 @@ class ReadyPage(QWidget):
         box = QVBoxLayout(self.samples_box)
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(10)
-        box.addWidget(label("Or try one of its samples", "strong"))
+        box.addWidget(label(tr("Or try one of its samples"), "strong"))
         row = QHBoxLayout()
         row.setSpacing(8)
         row.addWidget(self.strip)
@@ -72,11 +73,11 @@ class ReadyPage(QWidget):
     def _make_text_box(self) -> QWidget:
         self.text = TextBox()
         self.text.setProperty("kind", "reading")
-        self.text.setPlaceholderText("Or type a text, and press Ctrl+Enter")
-        self.text.setAccessibleName("Text to ask about")
+        self.text.setPlaceholderText(tr("Or type a text, and press Ctrl+Enter"))
+        self.text.setAccessibleName(tr("Text to ask about"))
         self.text.setTabChangesFocus(True)
         self.text.setFixedHeight(132)
-        self.ask_button = Button("Ask", "", "primary")
+        self.ask_button = Button(tr("Ask"), "", "primary")
         self.ask_button.setEnabled(False)
         self.ask_button.clicked.connect(self._ask_text)
         self.text.textChanged.connect(lambda: self.ask_button.setEnabled(bool(self.text.toPlainText().strip())))
@@ -98,18 +99,26 @@ class ReadyPage(QWidget):
         """Words for what ``card`` takes; its samples are looked for on a task thread."""
         self.text_box.setVisible(card.task in TEXT_TASKS)
         if card.task.startswith("tabular"):
-            self.drop_area.set_idle("table", "Drop a table here", f"CSV, one row per question. {card.name} is ready.")
+            self.drop_area.set_idle(
+                "table",
+                tr("Drop a table here"),
+                tr("CSV, one row per question. {name} is ready.").format(name=card.name),
+            )
         elif card.task in TEXT_TASKS:
-            self.drop_area.set_idle("file-text", "Drop a text here", f"A .txt file, or several. {card.name} is ready.")
+            self.drop_area.set_idle(
+                "file-text",
+                tr("Drop a text here"),
+                tr("A .txt file, or several. {name} is ready.").format(name=card.name),
+            )
         elif card.task.startswith("audio"):
-            text = f"WAV, FLAC or OGG, of any length. {card.name} is ready."
-            self.drop_area.set_idle("audio-lines", "Drop a recording here", text)
+            text = tr("WAV, FLAC or OGG, of any length. {name} is ready.").format(name=card.name)
+            self.drop_area.set_idle("audio-lines", tr("Drop a recording here"), text)
         elif card.task.startswith(("image", "object", "depth", "keypoint")):
-            text = f"One, many, or a whole folder. {card.name} is ready."
-            self.drop_area.set_idle("image-plus", "Drop pictures here", text)
+            text = tr("One, many, or a whole folder. {name} is ready.").format(name=card.name)
+            self.drop_area.set_idle("image-plus", tr("Drop pictures here"), text)
         else:
-            text = f"Tensors as .npy or .npz, a table as CSV. {card.name} is ready."
-            self.drop_area.set_idle("tensor", "Drop a file here", text)
+            text = tr("Tensors as .npy or .npz, a table as CSV. {name} is ready.").format(name=card.name)
+            self.drop_area.set_idle("tensor", tr("Drop a file here"), text)
         if card.key != self._key:
             self._key = card.key
             self.samples_box.hide()
@@ -128,7 +137,9 @@ class ReadyPage(QWidget):
         self.strip.show_samples([sample for sample in samples if sample.kind == "image"])
         for sample in samples:
             if sample.kind != "image":
-                button = Button(sample.name.replace("&", "&&"), "table", name=f"Sample {sample.name}")
+                button = Button(
+                    sample.name.replace("&", "&&"), "table", name=tr("Sample {name}").format(name=sample.name)
+                )
                 button.clicked.connect(lambda _checked=False, s=sample: self.sample_chosen.emit(s))
                 self._tables.addWidget(button)
                 self.table_buttons.append(button)

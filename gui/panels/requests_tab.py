@@ -31,6 +31,7 @@ from gui.item_models.requests_model import (
     WAITED,
     RequestsModel,
 )
+from gui.language import tr
 from gui.request_code import as_curl, as_python
 from gui.server_bridge import ServerBridge
 from gui.widgets.basics import label
@@ -87,7 +88,7 @@ class RequestsTab(QWidget):
 
     def set_filter(self, words: str) -> None:
         self.model.set_filter(words)
-        self._empty_title.setText("Nothing fits the filter" if words.strip() else "No requests yet")
+        self._empty_title.setText(tr("Nothing fits the filter") if words.strip() else tr("No requests yet"))
 
     def _setup_table(self) -> None:
         table = self.table
@@ -113,13 +114,13 @@ class RequestsTab(QWidget):
         table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         table.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         table.setTabKeyNavigation(False)
-        table.setAccessibleName("Last requests")
+        table.setAccessibleName(tr("Last requests"))
         table.viewport().installEventFilter(self)
 
     @staticmethod
     def _empty() -> tuple[QLabel, QWidget]:
         page = QWidget()
-        title = label("No requests yet", "strong")
+        title = label(tr("No requests yet"), "strong")
         box = QVBoxLayout(page)
         box.setSpacing(6)
         box.addStretch(1)
@@ -128,7 +129,7 @@ class RequestsTab(QWidget):
         )
         box.addSpacing(6)
         box.addWidget(title, 0, Qt.AlignmentFlag.AlignCenter)
-        words = "Each question to a model appears here, yours and the network's."
+        words = tr("Each question to a model appears here, yours and the network's.")
         box.addWidget(label(words, "small"), 0, Qt.AlignmentFlag.AlignCenter)
         box.addStretch(2)
         return title, page
@@ -153,19 +154,30 @@ class RequestsTab(QWidget):
         menu, server, state = QMenu(self), self._server, self._server.state
         if record.model:
             url = _url(state)
-            for words, code in (("Copy as curl", as_curl), ("Copy as Python", as_python)):
+            for words, name, code in (
+                (tr("Copy as curl"), "curl", as_curl),
+                (tr("Copy as Python"), "Python", as_python),
+            ):
                 text = code(url, record.model, keyed=state.key_required)
-                menu.addAction(words).triggered.connect(lambda _=False, t=text, w=words: self._copy(t, w))
+                menu.addAction(words).triggered.connect(lambda _=False, t=text, n=name: self._copy(t, n))
         if record.key and record.lane == "lan":
             held = record.key in state.paused_keys
-            name = f"Let key “{record.key}” ask again" if held else f"Pause key “{record.key}”"
+            name = (
+                tr("Let key “{key}” ask again").format(key=record.key)
+                if held
+                else tr("Pause key “{key}”").format(key=record.key)
+            )
             menu.addAction(_plain(name)).triggered.connect(lambda: server.pause_key(record.key, not held))
         if record.client and record.lane == "lan":
             shut = record.client in state.blocked
-            name = f"Answer {record.client} again" if shut else f"Block {record.client}"
+            name = (
+                tr("Answer {client} again").format(client=record.client)
+                if shut
+                else tr("Block {client}").format(client=record.client)
+            )
             menu.addAction(_plain(name)).triggered.connect(lambda: server.block(record.client, not shut))
         if menu.isEmpty():
-            menu.addAction("Nothing to do about this one").setEnabled(False)
+            menu.addAction(tr("Nothing to do about this one")).setEnabled(False)
         return menu
 
     def _open_menu(self, record: RequestRecord, at: QPoint) -> None:
@@ -179,9 +191,12 @@ class RequestsTab(QWidget):
         self.menu = None
         self.model.set_held(self.table.viewport().underMouse())
 
-    def _copy(self, text: str, words: str) -> None:
+    def _copy(self, text: str, name: str) -> None:
         QGuiApplication.clipboard().setText(text)
-        self.status.emit("ok", f"The request is on the clipboard, {words.removeprefix('Copy ')}.")
+        self.status.emit(
+            "ok",
+            tr("The request is on the clipboard, as {name}.").format(name=name),
+        )
 
     def _on_clicked(self, index: QModelIndex) -> None:
         if index.column() == ACTION:

@@ -11,6 +11,7 @@ from engine import Prediction
 from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
 from gui.icons import IconLabel
+from gui.language import tr
 from gui.model_shelf import ModelCard
 from gui.panels.error_panel import Details
 from gui.panels.evidence_foot import EvidenceFoot
@@ -122,14 +123,14 @@ class ResultDock(Card):
         row.setContentsMargins(0, 8, 0, 8)
         row.setSpacing(10)
         row.addWidget(Ring(18))
-        box.words = label("Running", "body2")  # type: ignore[attr-defined]  # kept on its own box
+        box.words = label(tr("Running"), "body2")  # type: ignore[attr-defined]  # kept on its own box
         row.addWidget(box.words, 1)  # type: ignore[attr-defined]
         return box
 
     def _error_parts(self) -> tuple[QWidget, Any, Any, Details]:
         box = QWidget()
         sentence, advice, details = label("", "section", wrap=True), label("", "body2", wrap=True), Details()
-        again = Button("Run again", "refresh", small=True)
+        again = Button(tr("Run again"), "refresh", small=True)
         again.clicked.connect(lambda: self.again_asked.emit(self._item))
         self.again_button = again
         column = QVBoxLayout(box)
@@ -158,8 +159,8 @@ class ResultDock(Card):
         self.right.setText(right)
         if item.state in (ItemState.QUEUED, ItemState.RUNNING):
             waiting = item.state is ItemState.QUEUED
-            words = "Waits for its turn" if model is not None else "Waits for a model"
-            self.busy.words.setText(words if waiting else "Running")  # type: ignore[attr-defined]
+            words = tr("Waits for its turn") if model is not None else tr("Waits for a model")
+            self.busy.words.setText(words if waiting else tr("Running"))  # type: ignore[attr-defined]
             self._show_only(self.busy)
         elif item.error is not None:
             text = error_text(item.error)
@@ -174,8 +175,8 @@ class ResultDock(Card):
     def show_row(self, number: int, total: int, result: dict[str, Any], inputs: list[tuple[str, str]]) -> None:
         """One row of a table: its answers and its own values."""
         item = self._item
-        self.name.setText(f"Row {number}")
-        self.right.setText(f"of {total}")
+        self.name.setText(tr("Row {number}").format(number=number))
+        self.right.setText(tr("of {total}").format(total=total))
         error = result.get("error")
         parts: list[QWidget] = []
         if error:
@@ -193,7 +194,7 @@ class ResultDock(Card):
             self.classes.top_k_box.hide()
             parts.append(view)
         if inputs:
-            self._fill_values("This row", inputs)
+            self._fill_values(tr("This row"), inputs)
             parts.append(self._values_scroll)
         self._show_only(*parts)
 
@@ -253,14 +254,22 @@ class ResultDock(Card):
         _empty(self._reading_box)
         if not words:
             return
-        self._reading_box.addWidget(label("What the model sees", "strong"))
+        self._reading_box.addWidget(label(tr("What the model sees"), "strong"))
         self._reading_box.addWidget(label(" · ".join(text for text, _ in words), "small", wrap=True))
         assumed = [text for text, is_assumed in words if is_assumed]
         if assumed:
             row = QHBoxLayout()
             row.setSpacing(8)
             row.addWidget(IconLabel("circle-help", "warn"), 0, Qt.AlignmentFlag.AlignTop)
-            row.addWidget(label(f"Found nowhere, so assumed: {', '.join(assumed)}", "small", tone="warn", wrap=True), 1)
+            row.addWidget(
+                label(
+                    tr("Found nowhere, so assumed: {fields}").format(fields=", ".join(assumed)),
+                    "small",
+                    tone="warn",
+                    wrap=True,
+                ),
+                1,
+            )
             self._reading_box.addLayout(row)
         self._reading_box.addSpacing(8)
 

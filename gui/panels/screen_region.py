@@ -27,6 +27,7 @@ from PySide6.QtWidgets import QWidget
 from gui import theme
 from gui.engine_bridge import EngineBridge
 from gui.error_text import FrameProblem
+from gui.language import mark, tr
 from gui.png import png_of
 
 STEP_ASIDE_MS = 300
@@ -34,8 +35,8 @@ STEP_ASIDE_MS = 300
 STEP, FINE = 10, 1
 SMALLEST = 8
 """Pixels a side; a click without a drag marks nothing."""
-HINT = "Drag a rectangle. Arrow keys move it, with Shift they change its size. Enter takes it, Esc cancels."
-REFUSED = "This desktop does not let a program see the screen."
+HINT = mark("Drag a rectangle. Arrow keys move it, with Shift they change its size. Enter takes it, Esc cancels.")
+REFUSED = mark("This desktop does not let a program see the screen.")
 
 
 class RegionPicker(QWidget):
@@ -47,8 +48,8 @@ class RegionPicker(QWidget):
 
     def __init__(self, shot: QPixmap, place: QRect) -> None:
         super().__init__(None, Qt.WindowType.FramelessWindowHint | Qt.WindowType.WindowStaysOnTopHint)
-        self.setWindowTitle("Mark a part of the screen")
-        self.setAccessibleName("Part of the screen")
+        self.setWindowTitle(tr("Mark a part of the screen"))
+        self.setAccessibleName(tr("Part of the screen"))
         self.setCursor(Qt.CursorShape.CrossCursor)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setGeometry(place)
@@ -118,7 +119,11 @@ class RegionPicker(QWidget):
 
     def _say(self) -> None:
         r = self.region
-        self.setAccessibleDescription(f"{r.width()} by {r.height()} pixels at {r.x()}, {r.y()}. {HINT}")
+        self.setAccessibleDescription(
+            tr("{width} by {height} pixels at {x}, {y}. {hint}").format(
+                width=r.width(), height=r.height(), x=r.x(), y=r.y(), hint=tr(HINT)
+            )
+        )
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Closed by the desktop's own way to close a window."""
@@ -137,7 +142,7 @@ class RegionPicker(QWidget):
             painter.drawRect(QRectF(self.region).adjusted(1, 1, -1, -1))
         r = self.region
         self._paint_words(painter, f"{r.width()} × {r.height()}", r.center().x(), r.bottom() + 10, below=r)
-        self._paint_words(painter, HINT, self.width() / 2, 24)
+        self._paint_words(painter, tr(HINT), self.width() / 2, 24)
         painter.end()
 
     def _paint_words(
@@ -188,7 +193,7 @@ class ScreenRegion(QObject):
             return
         if self.platform().startswith("wayland"):
             # It would answer with an empty picture; asked beforehand, so that no window disappears for nothing.
-            self.failed.emit(FrameProblem(REFUSED, code="screen_refused"))
+            self.failed.emit(FrameProblem(tr(REFUSED), code="screen_refused"))
             return
         self._window = window
         window.hide()
@@ -216,7 +221,7 @@ class ScreenRegion(QObject):
         if self._window is None:  # cancelled meanwhile
             return
         if blank:
-            self._on_failed(FrameProblem(REFUSED, code="screen_refused"))
+            self._on_failed(FrameProblem(tr(REFUSED), code="screen_refused"))
             return
         picker = self.picker = RegionPicker(shot, place)
         picker.taken.connect(lambda region: self._on_marked(shot.copy(region).toImage()))

@@ -13,6 +13,7 @@ from engine.settings import Settings
 from gui import theme
 from gui.error_text import error_text
 from gui.icons import IconLabel
+from gui.language import mark, tr
 from gui.model_shelf import ANSWERING, ModelShelf
 from gui.panels.address_rows import AddressRow, KeyRow
 from gui.panels.limits_tab import Change
@@ -23,9 +24,9 @@ from gui.server_bridge import ServerBridge
 from gui.server_meter import ServerMeter
 from gui.widgets.banner import Banner
 from gui.widgets.basics import Card, label, line, spin_box
-from gui.widgets.segmented import Segmented
+from gui.widgets.segmented import Segmented, translated
 
-CHOICES = (("off", "Off", ""), ("computer", "This computer", "accent"), ("network", "Network", "lan"))
+CHOICES = (("off", mark("Off"), ""), ("computer", mark("This computer"), "accent"), ("network", mark("Network"), "lan"))
 
 
 class _Dot(QWidget):
@@ -70,9 +71,9 @@ class ServerPage(QWidget):
         self.code = ReachCard(server)
         self.title = label("", "title")
         self.sentence = label("", "body2", wrap=True)
-        self.port = spin_box(1024, 65535, "Port", 92)
+        self.port = spin_box(1024, 65535, tr("Port"), 92)
         self.port.setValue(port if port >= 1024 else 8765)
-        self.switch = Segmented(CHOICES, "Server")
+        self.switch = Segmented(translated(CHOICES), tr("Server"))
         self.banner = Banner()
         self.rows: list[AddressRow] = []
         self.key_row = KeyRow()
@@ -92,7 +93,9 @@ class ServerPage(QWidget):
         self.port.valueChanged.connect(self._on_port)
         self.banner.acted.connect(self._on_use_free_port)
         self.key_row.renew_asked.connect(server.renew_key)
-        self.key_row.copied.connect(lambda what: self.status.emit("ok", f"{what} is on the clipboard."))
+        self.key_row.copied.connect(
+            lambda what: self.status.emit("ok", tr("{what} is on the clipboard.").format(what=what))
+        )
         self.tabs.status.connect(self.status)
         server.changed.connect(self.refresh)
         server.failed.connect(self._on_failed)
@@ -105,7 +108,7 @@ class ServerPage(QWidget):
         head.setSpacing(10)
         head.addWidget(self._dot)
         head.addWidget(self.title, 1)
-        head.addWidget(label("Port", "body2"))
+        head.addWidget(label(tr("Port"), "body2"))
         head.addWidget(self.port)
         head.addSpacing(6)
         head.addWidget(self.switch)
@@ -137,7 +140,7 @@ class ServerPage(QWidget):
         row.setContentsMargins(0, 10, 0, 4)
         row.setSpacing(10)
         row.addWidget(IconLabel("lock-open", "warn"))
-        words = (
+        words = tr(
             "Not encrypted: whoever shares this network could read what is sent. Use it where you trust the network."
         )
         row.addWidget(label(words, "small", wrap=True), 1)
@@ -171,9 +174,11 @@ class ServerPage(QWidget):
         self._free_port = free
         sentence, second, action = text.sentence, text.advice, ""
         if isinstance(error, EngineError) and error.code == "port_in_use":
-            sentence = f"Port {self.port.value()} is in use by another program."
-            second = f"{free} is free. The server stays off until you choose." if free else text.advice
-            action = f"Use {free}" if free else ""
+            sentence = tr("Port {port} is in use by another program.").format(port=self.port.value())
+            second = (
+                tr("{free} is free. The server stays off until you choose.").format(free=free) if free else text.advice
+            )
+            action = tr("Use {free}").format(free=free) if free else ""
         self.banner.say("error", sentence, second, action)
         self.status.emit("error", sentence)
 
@@ -200,23 +205,23 @@ class ServerPage(QWidget):
     def _say(self) -> None:
         state = self._server.state
         answering = sum(card.phase in ANSWERING for card in self._shelf.cards)
-        models = {0: "No model is open yet, so nothing answers.", 1: "One model answers."}.get(
-            answering, f"{answering} models answer."
+        models = {0: tr("No model is open yet, so nothing answers."), 1: tr("One model answers.")}.get(
+            answering, tr("{count} models answer.").format(count=answering)
         )
         if self._server.target is not None:
             stopping = self._server.target is ServerScope.OFF
-            title = "Switching off" if stopping else "Switching on"
-            sentence = "Requests already taken are answered first." if stopping else "Checking that it answers."
+            title = tr("Switching off") if stopping else tr("Switching on")
+            sentence = tr("Requests already taken are answered first.") if stopping else tr("Checking that it answers.")
         elif state.phase is not ServerPhase.RUNNING:
-            title = "The server is off"
-            sentence = "Nothing can reach your models from outside this window. Move the switch to let programs in."
+            title = tr("The server is off")
+            sentence = tr("Nothing can reach your models from outside this window. Move the switch to let programs in.")
         elif state.scope is ServerScope.NETWORK:
-            title = "Serving the network"
-            keyed = "Colleagues need the key" if state.key_required else "Nobody needs a key"
-            sentence = f"{models} {keyed}; this window never waits for them."
+            title = tr("Serving the network")
+            keyed = tr("Colleagues need the key") if state.key_required else tr("Nobody needs a key")
+            sentence = tr("{models} {keyed}; this window never waits for them.").format(models=models, keyed=keyed)
         else:
-            title = "Serving this computer"
-            sentence = f"{models} Only programs on this computer can ask; the network cannot."
+            title = tr("Serving this computer")
+            sentence = tr("{models} Only programs on this computer can ask; the network cannot.").format(models=models)
         self.title.setText(title)
         self.sentence.setText(sentence)
 
@@ -231,7 +236,9 @@ class ServerPage(QWidget):
             self.rows = []
             for url in urls:
                 row = AddressRow(url)
-                row.copied.connect(lambda what: self.status.emit("ok", f"{what} is on the clipboard."))
+                row.copied.connect(
+                    lambda what: self.status.emit("ok", tr("{what} is on the clipboard.").format(what=what))
+                )
                 row.code_asked.connect(self._on_code_asked)
                 self._rows_box.addWidget(row)
                 self.rows.append(row)

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QStackedWidget, QTabBar, Q
 from engine.serving_types import ServerScope
 from engine.settings import Settings
 from gui.icons import icon
+from gui.language import tr
 from gui.model_shelf import ModelShelf
 from gui.panels.access_tab import AccessTab
 from gui.panels.limits_tab import Change, LimitsTab
@@ -34,21 +35,24 @@ class ServerTabs(Card):
         self.bar = QTabBar()
         self.bar.setDrawBase(False)
         self.bar.setExpanding(False)
-        self.bar.setAccessibleName("Server details")
+        self.bar.setAccessibleName(tr("Server details"))
         self.filter = QLineEdit()
-        self.filter.setPlaceholderText("Filter by key, model or state")
-        self.filter.setAccessibleName("Filter")
+        self.filter.setPlaceholderText(tr("Filter by key, model or state"))
+        self.filter.setAccessibleName(tr("Filter"))
         self.filter.setClearButtonEnabled(True)
         self.filter.setFixedWidth(230)
         self._search = self.filter.addAction(icon("search", "text3"), QLineEdit.ActionPosition.LeadingPosition)
         for button in self.filter.findChildren(QToolButton):  # Qt gives them no names
             leading = button.defaultAction() is self._search or button.actions() == [self._search]
-            button.setAccessibleName("Filter" if leading else "Clear the filter")
-        self.pause_button = Button("Pause network", "pause", "flat", small=True)
+            button.setAccessibleName(tr("Filter") if leading else tr("Clear the filter"))
+        self.pause_button = Button(tr("Pause network"), "pause", "flat", small=True)
         self.pages = QStackedWidget()
         for title, page in (
-            ("Requests", self.requests), ("Access", self.access), ("Limits", self.limits), ("Log", self.log),
-        ):  # fmt: skip
+            (tr("Requests"), self.requests),
+            (tr("Access"), self.access),
+            (tr("Limits"), self.limits),
+            (tr("Log"), self.log),
+        ):
             self.bar.addTab(title)
             self.pages.addWidget(page)
         head = QHBoxLayout()
@@ -89,12 +93,12 @@ class ServerTabs(Card):
 
     def _on_requests(self) -> None:
         live = self.requests.live
-        self.bar.setTabText(REQUESTS, f"Requests  {live} live" if live else "Requests")
+        self.bar.setTabText(REQUESTS, tr("Requests  {live} live").format(live=live) if live else tr("Requests"))
 
     def _on_server(self) -> None:
         state = self._server.state
         self.pause_button.setVisible(self._server.is_running and state.scope is ServerScope.NETWORK)
-        words = "Let the network ask again" if state.paused else "Pause network"
+        words = tr("Let the network ask again") if state.paused else tr("Pause network")
         self.pause_button.setText(words)
         self.pause_button.setAccessibleName(words)
         self.pause_button.set_icon_name("play" if state.paused else "pause")

@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from engine.settings import Settings, SettingsStore, replace_setting
 from gui.autostart import Autostart, autostart
 from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
+from gui.language import LANGUAGES, mark, tr
 from gui.session import program_command
 from gui.widgets.basics import Card, label, line, spin_box
-from gui.widgets.segmented import Segmented
+from gui.widgets.segmented import Segmented, translated
 
-NO_YES = (("no", "No", ""), ("yes", "Yes", "accent"))
-THEMES = (("system", "As the desktop", ""), ("light", "Light", ""), ("dark", "Dark", ""))
+NO_YES = (("no", mark("No"), ""), ("yes", mark("Yes"), "accent"))
+THEMES = (("system", mark("As the desktop"), ""), ("light", mark("Light"), ""), ("dark", mark("Dark"), ""))
 
 
 class SettingsPage(QWidget):
@@ -40,30 +41,37 @@ class SettingsPage(QWidget):
         self.settings = settings
         self._written = settings
         self._writing = threading.Lock()
-        self.theme = Segmented(THEMES, "Look")
+        self.theme = Segmented(translated(THEMES), tr("Look"))
         self.theme.set_value(settings.window.theme)
         self.theme.asked.connect(self._on_theme)
-        self.doubtful = spin_box(0, 100, "Mark answers below this score", 92)
+        self.language = QComboBox()
+        self.language.setAccessibleName(tr("Language"))
+        self.language.addItem(tr("As the desktop"), "")
+        for code, name in LANGUAGES.items():
+            self.language.addItem(name, code)
+        self.language.setCurrentIndex(self.language.findData(settings.window.language))
+        self.language.activated.connect(lambda _index: self._on_language())
+        self.doubtful = spin_box(0, 100, tr("Mark answers below this score"), 92)
         self.doubtful.setSuffix(" %")
         self.doubtful.setValue(round(settings.window.doubtful_below * 100))
         self.doubtful.valueChanged.connect(self._on_doubtful)
-        self.restore = self._switch("Open again what was open", settings.window.restore)
+        self.restore = self._switch(tr("Open again what was open"), settings.window.restore)
         self.restore.asked.connect(lambda value: self._on_switch(self.restore, "restore", value))
-        self.tray = self._switch("Close to the tray", settings.window.close_to_tray)
+        self.tray = self._switch(tr("Close to the tray"), settings.window.close_to_tray)
         self.tray.asked.connect(lambda value: self._on_switch(self.tray, "close_to_tray", value))
         self.tray.setEnabled(has_tray)
-        self.budget = spin_box(0, 4096, "Memory for models", 110)
+        self.budget = spin_box(0, 4096, tr("Memory for models"), 110)
         self.budget.setSuffix(" GB")
-        self.budget.setSpecialValueText("no limit")
+        self.budget.setSpecialValueText(tr("no limit"))
         self.budget.setValue(round(settings.limits.memory_budget_mb / 1000))
         self.budget.valueChanged.connect(lambda gb: self.change("limits", memory_budget_mb=gb * 1000))
-        self.idle = spin_box(0, 1440, "Close models nobody asks after", 110)
-        self.idle.setSuffix(" min")
-        self.idle.setSpecialValueText("never")
+        self.idle = spin_box(0, 1440, tr("Close models nobody asks after"), 110)
+        self.idle.setSuffix(tr(" min"))
+        self.idle.setSpecialValueText(tr("never"))
         self.idle.setValue(round(settings.limits.unload_idle_s / 60))
         self.idle.valueChanged.connect(lambda minutes: self.change("limits", unload_idle_s=minutes * 60.0))
         self._at_login = at_login if at_login is not None else autostart(program_command())
-        self.login = self._switch("Start at login", False)
+        self.login = self._switch(tr("Start at login"), False)
         self.login.asked.connect(self._on_login)
         bridge.run(self, self._at_login.is_on, self._show_login, self._on_not_read)
         card = Card()
@@ -71,27 +79,36 @@ class SettingsPage(QWidget):
         rows = QVBoxLayout(card)
         rows.setContentsMargins(20, 8, 20, 8)
         rows.setSpacing(0)
-        rows.addLayout(self._row("Look", "Light or dark, or whatever the desktop uses.", self.theme))
+        rows.addLayout(self._row(tr("Look"), tr("Light or dark, or whatever the desktop uses."), self.theme))
         rows.addWidget(line())
-        doubt = "Answers whose best score is below this are marked amber."
-        rows.addLayout(self._row("Close call below", doubt, self.doubtful))
-        again = "The models of the last time, and the server's switch where it stood."
-        beside = "Closing the window leaves Deskside beside the clock, still serving."
-        no_tray = "This desktop has no place beside the clock: closing quits."
+        speaks = tr("From the next start. What the engine tells scripts and the log stays English.")
+        rows.addLayout(self._row(tr("Language"), speaks, self.language))
+        rows.addWidget(line())
+        doubt = tr("Answers whose best score is below this are marked amber.")
+        rows.addLayout(self._row(tr("Close call below"), doubt, self.doubtful))
+        again = tr("The models of the last time, and the server's switch where it stood.")
+        beside = tr("Closing the window leaves Deskside beside the clock, still serving.")
+        no_tray = tr("This desktop has no place beside the clock: closing quits.")
         for title, words, control in (
-            ("Open again what was open", again, self.restore),
-            ("Close to the tray", beside if has_tray else no_tray, self.tray),
-            ("Start at login", "Deskside starts when you log in to this computer.", self.login),
-            ("Memory for models", "Beyond it, those nobody uses are closed until they are asked again.", self.budget),
-            ("Close models nobody asks", "After this long; the next question opens them again.", self.idle),
+            (tr("Open again what was open"), again, self.restore),
+            (tr("Close to the tray"), beside if has_tray else no_tray, self.tray),
+            (tr("Start at login"), tr("Deskside starts when you log in to this computer."), self.login),
+            (
+                tr("Memory for models"),
+                tr("Beyond it, those nobody uses are closed until they are asked again."),
+                self.budget,
+            ),
+            (tr("Close models nobody asks"), tr("After this long; the next question opens them again."), self.idle),
         ):
             rows.addWidget(line())
             rows.addLayout(self._row(title, words, control))
-        where = f"Kept in {store.path}" if store is not None else "Kept until this window closes."
+        where = (
+            tr("Kept in {path}").format(path=store.path) if store is not None else tr("Kept until this window closes.")
+        )
         box = QVBoxLayout(self)
         box.setContentsMargins(20, 20, 20, 20)
         box.setSpacing(14)
-        box.addWidget(label("Settings", "page"))
+        box.addWidget(label(tr("Settings"), "page"))
         box.addWidget(card)
         box.addWidget(label(where, "hint"))
         box.addStretch(1)
@@ -111,7 +128,7 @@ class SettingsPage(QWidget):
 
     @staticmethod
     def _switch(name: str, on: bool) -> Segmented:
-        control = Segmented(NO_YES, name)
+        control = Segmented(translated(NO_YES), name)
         control.set_value("yes" if on else "no")
         return control
 
@@ -126,11 +143,16 @@ class SettingsPage(QWidget):
 
         def kept(_nothing: object) -> None:
             self.login.set_value(value)
-            self.status.emit("ok", "Deskside starts at login." if on else "Deskside does not start at login any more.")
+            self.status.emit(
+                "ok", tr("Deskside starts at login.") if on else tr("Deskside does not start at login any more.")
+            )
 
         def not_kept(error: BaseException) -> None:
             self.login.set_value(self.login.value)
-            self.status.emit("error", f"Start at login could not be changed. {error_text(error).sentence}")
+            self.status.emit(
+                "error",
+                tr("Start at login could not be changed. {sentence}").format(sentence=error_text(error).sentence),
+            )
 
         self._bridge.run(self, lambda: where.set_on(on), kept, not_kept)
 
@@ -138,11 +160,17 @@ class SettingsPage(QWidget):
         self.login.set_value("yes" if on else "no")
 
     def _on_not_read(self, error: BaseException) -> None:
-        self.status.emit("error", f"Whether Deskside starts at login is not known. {error_text(error).sentence}")
+        self.status.emit(
+            "error",
+            tr("Whether Deskside starts at login is not known. {sentence}").format(sentence=error_text(error).sentence),
+        )
 
     def _on_theme(self, value: str) -> None:
         self.theme.set_value(value)
         self._change(theme=value)
+
+    def _on_language(self) -> None:
+        self.change("window", language=self.language.currentData())
 
     def _on_doubtful(self, percent: int) -> None:
         self._change(doubtful_below=percent / 100)
@@ -167,7 +195,9 @@ class SettingsPage(QWidget):
                 self._written = newest
 
     def _on_saved(self, _nothing: object) -> None:
-        self.status.emit("ok", "Settings kept.")
+        self.status.emit("ok", tr("Settings kept."))
 
     def _on_not_saved(self, error: BaseException) -> None:
-        self.status.emit("error", f"The settings could not be written. {error_text(error).sentence}")
+        self.status.emit(
+            "error", tr("The settings could not be written. {sentence}").format(sentence=error_text(error).sentence)
+        )

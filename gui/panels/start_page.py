@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWi
 
 from gui.engine_bridge import EngineBridge
 from gui.icons import IconLabel
+from gui.language import mark, tr
 from gui.panels.model_chip import TASK_ICONS
 from gui.samples import Example
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line
@@ -16,9 +17,9 @@ from gui.widgets.drop_area import DropArea
 from gui.widgets.sample_strip import SampleStrip
 
 STEPS = (
-    ("Load", "The model opens in its own process."),
-    ("Drop", "A picture, a table or a whole folder."),
-    ("Share", "Switch the server on, copy the link."),
+    (mark("Load"), mark("The model opens in its own process.")),
+    (mark("Drop"), mark("A picture, a table or a whole folder.")),
+    (mark("Share"), mark("Switch the server on, copy the link.")),
 )
 
 
@@ -30,7 +31,7 @@ class ExampleCard(Card):
     def __init__(self, example: Example, bridge: EngineBridge, *, with_samples: bool) -> None:
         super().__init__()
         icon_name = TASK_ICONS.get(example.task, "image")
-        self.load_button = Button("Load", small=True, name=f"Load {example.title}")
+        self.load_button = Button(tr("Load"), small=True, name=tr("Load {title}").format(title=example.title))
         self.load_button.clicked.connect(lambda: self.load_asked.emit(example.path))
         words = QVBoxLayout()
         words.setSpacing(2)
@@ -64,12 +65,12 @@ class StartPage(QWidget):
         self._bridge = bridge
         self.drop_area = DropArea(
             "box",
-            "Drop a model here",
-            "A file or a folder from Keras, TensorFlow or PyTorch.\nNo configuration to write.",
-            "Open model…",
-            "Open folder…",
+            tr("Drop a model here"),
+            tr("A file or a folder from Keras, TensorFlow or PyTorch.\nNo configuration to write."),
+            tr("Open model…"),
+            tr("Open folder…"),
         )
-        self.drop_area.hint.setText("Ctrl+L opens a model, Ctrl+O pictures and tables")
+        self.drop_area.hint.setText(tr("Ctrl+L opens a model, Ctrl+O pictures and tables"))
         self.drop_area.hint.show()
         self.cards: list[ExampleCard] = []
         self._samples_title = label("", "strong")
@@ -94,9 +95,9 @@ class StartPage(QWidget):
         box = QVBoxLayout(content)
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(0)
-        box.addWidget(label("Open a model", "hero"))
+        box.addWidget(label(tr("Open a model"), "hero"))
         box.addSpacing(6)
-        box.addWidget(label("It runs on this computer. Nothing leaves it until you switch the server on.", "lead"))
+        box.addWidget(label(tr("It runs on this computer. Nothing leaves it until you switch the server on."), "lead"))
         box.addSpacing(20)
         box.addLayout(middle)
         box.addSpacing(28)
@@ -122,10 +123,14 @@ class StartPage(QWidget):
             card.load_asked.connect(self.load_asked)
             self._cards_box.addWidget(card)
             self.cards.append(card)
-        number = {1: "One comes", 2: "Two come", 3: "Three come", 4: "Four come"}.get(
-            len(examples), f"{len(examples)} come"
-        )
-        self._samples_title.setText(f"No model at hand? {number} with Deskside")
+        few = {
+            1: tr("No model at hand? One comes with Deskside"),
+            2: tr("No model at hand? Two come with Deskside"),
+            3: tr("No model at hand? Three come with Deskside"),
+            4: tr("No model at hand? Four come with Deskside"),
+        }
+        many = tr("No model at hand? {count} come with Deskside").format(count=len(examples))
+        self._samples_title.setText(few.get(len(examples), many))
         self._side.setVisible(bool(examples))
 
     @staticmethod
@@ -141,8 +146,8 @@ class StartPage(QWidget):
             number.setFixedSize(26, 26)
             words = QVBoxLayout()
             words.setSpacing(2)
-            words.addWidget(label(title, "strong"))
-            words.addWidget(label(text, "small", wrap=True))
+            words.addWidget(label(tr(title), "strong"))
+            words.addWidget(label(tr(text), "small", wrap=True))
             cell.addWidget(number, 0, Qt.AlignmentFlag.AlignTop)
             cell.addLayout(words, 1)
             grid.addLayout(cell, 0, i)

@@ -33,6 +33,7 @@ from gui.icons import IconLabel
 from gui.intake import read_input
 from gui.item_models.answers_model import ANSWER, FIRST_INPUT, ROW, SCORE, AnswersModel
 from gui.item_models.items_model import ItemsModel
+from gui.language import counted, tr
 from gui.model_shelf import ModelCard, ModelShelf
 from gui.panels.result_dock import ResultDock
 from gui.predict_queue import Item, ItemState, PredictQueue
@@ -44,7 +45,6 @@ from gui.widgets.image_view import ImageView
 from gui.widgets.tensor_view import TensorView
 from gui.widgets.text_view import TextView
 from gui.widgets.wave_view import WaveView, time_words
-from gui.words import count_words
 
 NARROW = 900
 PREVIEW_SIDE = 2048
@@ -154,7 +154,7 @@ class WorkView(QWidget):
         inner.setSpacing(5)
         inner.addWidget(IconLabel("circle-help", "warn", 12))
         inner.addWidget(self._doubtful_words)
-        copy = Button("Copy table", "copy", "flat", small=True)
+        copy = Button(tr("Copy table"), "copy", "flat", small=True)
         copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.answers.as_csv()))
         top = QHBoxLayout()
         top.setContentsMargins(16, 8, 8, 8)
@@ -180,7 +180,7 @@ class WorkView(QWidget):
         table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        table.setAccessibleName("Table of answers")
+        table.setAccessibleName(tr("Table of answers"))
         table.selectionModel().currentRowChanged.connect(self._on_row_chosen)
         box = QVBoxLayout(card)
         box.setContentsMargins(1, 1, 1, 8)
@@ -201,7 +201,7 @@ class WorkView(QWidget):
         view.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         view.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         view.setFixedHeight(ThumbnailDelegate.SIZE.height() + 8)
-        view.setAccessibleName("Dropped files")
+        view.setAccessibleName(tr("Dropped files"))
         view.selectionModel().selectionChanged.connect(self._on_selected)
         box = QWidget()
         column = QVBoxLayout(box)
@@ -266,10 +266,10 @@ class WorkView(QWidget):
                 self._on_no_preview,
             )
         elif source.kind == "tensor":
-            self.views.tensor.show_message("Tensors have no picture; the answer's numbers are shown as one.")
+            self.views.tensor.show_message(tr("Tensors have no picture; the answer's numbers are shown as one."))
             self.canvas.setCurrentWidget(self.views.tensor)
         else:
-            self._nothing.show_message("This file was not run.")
+            self._nothing.show_message(tr("This file was not run."))
             self.canvas.setCurrentWidget(self._nothing)
         self._show_answer()
 
@@ -352,11 +352,13 @@ class WorkView(QWidget):
         rows = self.answers.rowCount()
         columns = len(self.answers.columns)
         if rows:
-            facts = f"{count_words(rows, 'row', 'rows')}, {count_words(columns, 'column', 'columns')}"
-            self._table_facts.setText(facts)
+            across = counted("{count} column", "{count} columns", columns)
+            self._table_facts.setText(", ".join((counted("{count} row", "{count} rows", rows), across)))
         doubtful = self.answers.doubtful_rows(self._doubtful_below)
         below = f"{self._doubtful_below * 100:.0f} %"
-        self._doubtful_words.setText(f"{count_words(doubtful, 'row', 'rows')} below {below}")
+        self._doubtful_words.setText(
+            tr("{rows} below {score}").format(rows=counted("{count} row", "{count} rows", doubtful), score=below)
+        )
         self._doubtful.setVisible(doubtful > 0)
         self.table.setColumnWidth(ROW, 52)
         self.table.setColumnWidth(ANSWER, 140)
@@ -390,15 +392,17 @@ class WorkView(QWidget):
 
     def _on_text(self, item: Item, text: str) -> None:
         self.views.text.show_text(text)
-        self._sizes[item.number] = count_words(len(text), "character", "characters")
+        self._sizes[item.number] = counted("{count} character", "{count} characters", len(text))
         if item is self.current:
             self.dock.right.setText(self._sizes[item.number])
             self._lay_over(item)
 
     def _on_audio(self, item: Item, preview: AudioPreview) -> None:
         self.views.wave.show_preview(preview, item.source.name)
-        channels = "mono" if preview.channels == 1 else count_words(preview.channels, "channel", "channels")
-        self._sizes[item.number] = f"{time_words(round(preview.seconds, 1))}, {preview.rate / 1000:g} kHz, {channels}"
+        channels = "mono" if preview.channels == 1 else counted("{count} channel", "{count} channels", preview.channels)
+        self._sizes[item.number] = tr("{time}, {rate:g} kHz, {channels}").format(
+            time=time_words(round(preview.seconds, 1)), rate=preview.rate / 1000, channels=channels
+        )
         if item is self.current:
             self.dock.right.setText(self._sizes[item.number])
 
@@ -407,7 +411,7 @@ class WorkView(QWidget):
         self._table_said()
 
     def _on_no_preview(self, error: BaseException) -> None:
-        self._nothing.show_message(f"It cannot be shown. {error_text(error).sentence}")
+        self._nothing.show_message(tr("It cannot be shown. {sentence}").format(sentence=error_text(error).sentence))
         self.canvas.setCurrentWidget(self._nothing)
 
     def _on_refine(self, item: Item, params: dict[str, Any]) -> None:
@@ -472,13 +476,14 @@ class WorkView(QWidget):
         self.strip_box.setVisible(len(items) > 1)
         counts = self._queue.counts
         parts = [
-            f"{counts[ItemState.DONE]} answered",
-            f"{counts[ItemState.FAILED]} not answered" if counts[ItemState.FAILED] else "",
-            f"{counts[ItemState.QUEUED] + counts[ItemState.RUNNING]} to go"
+            tr("{count} answered").format(count=counts[ItemState.DONE]),
+            tr("{count} not answered").format(count=counts[ItemState.FAILED]) if counts[ItemState.FAILED] else "",
+            tr("{count} to go").format(count=counts[ItemState.QUEUED] + counts[ItemState.RUNNING])
             if counts[ItemState.QUEUED] + counts[ItemState.RUNNING]
             else "",
         ]
-        self.counts.setText(f"{count_words(len(items), 'file', 'files')}: {', '.join(p for p in parts if p)}")
+        files = counted("{count} file", "{count} files", len(items))
+        self.counts.setText(f"{files}: {', '.join(p for p in parts if p)}")
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         narrow = event.size().width() < NARROW - 100

@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from gui.engine_bridge import EngineBridge
+from gui.language import tr
 from gui.views.base import AnswerView, Canvas
 from gui.widgets.basics import label, spin_box
 from gui.widgets.result_bars import ResultBars
@@ -26,14 +27,14 @@ class ClassesView(AnswerView):
         super().__init__(bridge, canvas)
         self.bars = ResultBars(doubtful_below)
         self.nothing = label("", "section", wrap=True)
-        self.top_k = spin_box(1, 100, "How many of the best answers to show", 68)
+        self.top_k = spin_box(1, 100, tr("How many of the best answers to show"), 68)
         self.top_k.valueChanged.connect(lambda value: self.refine_asked.emit({"top_k": value}))
         self._of = label("", "body2")
         self.top_k_box = QWidget()
         row = QHBoxLayout(self.top_k_box)
         row.setContentsMargins(0, 4, 0, 4)
         row.setSpacing(8)
-        row.addWidget(label("Show the best", "body2"))
+        row.addWidget(label(tr("Show the best"), "body2"))
         row.addWidget(self.top_k)
         row.addWidget(self._of)
         row.addStretch(1)
@@ -54,8 +55,11 @@ class ClassesView(AnswerView):
         self.top_k_box.setVisible(found)
         if not are_classes(predictions):
             least = (self.spec.get("postprocessing") or {}).get("threshold")
-            above = f" above {float(least):.0%}".replace("%", "\u2009%") if isinstance(least, int | float) else ""
-            self.nothing.setText(f"No class has a score{above}.")
+            if isinstance(least, int | float):
+                share = f"{float(least) * 100:.0f}\u2009%"
+                self.nothing.setText(tr("No class has a score above {share}.").format(share=share))
+            else:
+                self.nothing.setText(tr("No class has a score."))
             return
         numbers = any(not 0.0 <= float(p["score"]) <= 1.0 for p in predictions)
         self.bars.show_answers(predictions, as_numbers=numbers)
@@ -65,4 +69,4 @@ class ClassesView(AnswerView):
         if fresh or not self.top_k.hasFocus():
             self.top_k.setValue(len(predictions))
         self.top_k.blockSignals(False)
-        self._of.setText(f"of {classes} classes" if classes else "classes")
+        self._of.setText(tr("of {classes} classes").format(classes=classes) if classes else "classes")

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QPlainTextEdit, QVBoxLayout
 
 from gui import theme
 from gui.engine_bridge import EngineBridge
+from gui.language import tr
 from gui.views.base import AnswerView, Canvas
 
 LONGEST = 200_000
@@ -19,7 +20,7 @@ class JsonView(AnswerView):
         self.text = QPlainTextEdit()
         self.text.setReadOnly(True)
         self.text.setFont(theme.fixed_font("small"))
-        self.text.setAccessibleName("Answer as JSON")
+        self.text.setAccessibleName(tr("Answer as JSON"))
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.addWidget(self.text)

@@ -9,13 +9,14 @@ import numpy as np
 from PySide6.QtWidgets import QVBoxLayout
 
 from gui.engine_bridge import EngineBridge
+from gui.language import counted, tr
 from gui.views.base import AnswerView, Canvas
 from gui.views.pixels import numbered, tinted
 from gui.widgets.basics import ElidedLabel, label, line
 from gui.widgets.class_list import ClassList
 from gui.widgets.overlays import Tint, class_colour
 from gui.widgets.share_slider import ShareSlider
-from gui.words import count_words, percent_words
+from gui.words import percent_words
 
 MOST_SIDE = 1024
 """Of the tint, in pixels: it is drawn as large as the picture."""
@@ -29,9 +30,9 @@ class MasksView(AnswerView):
     def __init__(self, bridge: EngineBridge, canvas: Canvas) -> None:
         super().__init__(bridge, canvas)
         self.head = ElidedLabel("", "section")
-        self.threshold = ShareSlider("Confidence at least")
-        self.note = label("Acts at once on the kept result; nothing is run again.", "hint", wrap=True)
-        self.opacity = ShareSlider("Tint")
+        self.threshold = ShareSlider(tr("Confidence at least"))
+        self.note = label(tr("Acts at once on the kept result; nothing is run again."), "hint", wrap=True)
+        self.opacity = ShareSlider(tr("Tint"))
         self.opacity.set_value(0.5)
         self.classes = ClassList()
         box = QVBoxLayout(self)
@@ -76,7 +77,9 @@ class MasksView(AnswerView):
         self.classes.setVisible(bool(rows))
         self.classes.show_classes(rows)
         found = len(self.entries)
-        self.head.setText(count_words(found, "mask", "masks") if found else "Nothing found in this picture")
+        self.head.setText(
+            counted("{count} mask", "{count} masks", found) if found else tr("Nothing found in this picture")
+        )
         self.lay_over()
 
     def _colours(self) -> dict[str, int]:

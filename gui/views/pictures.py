@@ -6,6 +6,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
 
 from engine.prediction import ImagePreview
 from gui.engine_bridge import EngineBridge
+from gui.language import tr
 from gui.views.base import AnswerView, Canvas
 from gui.widgets.basics import Button, ElidedLabel, label
 from gui.widgets.image_view import image_of
@@ -19,8 +20,8 @@ class PicturesView(AnswerView):
         super().__init__(bridge, canvas)
         self.head = ElidedLabel("", "section")
         self.about = label("", "small", wrap=True)
-        self.hint = label("Drag the divider, or move it with the arrow keys.", "hint", wrap=True)
-        self.save_button = Button("Save picture…", "save", small=True)
+        self.hint = label(tr("Drag the divider, or move it with the arrow keys."), "hint", wrap=True)
+        self.save_button = Button(tr("Save picture…"), "save", small=True)
         self.save_button.clicked.connect(self._save)
         row = QHBoxLayout()
         row.addWidget(self.save_button)
@@ -45,13 +46,15 @@ class PicturesView(AnswerView):
         data = self.image
         self.save_button.setEnabled(data is not None)
         if data is None:
-            self.head.setText("No picture came back")
+            self.head.setText(tr("No picture came back"))
             return
         found = self.prediction.predictions if self.prediction is not None else None
         assert isinstance(found, dict)
         self.head.setText(f"{found.get('width', '?')} × {found.get('height', '?')}")
         note = str(found.get("note") or "")
-        self.about.setText("; ".join(part for part in (f"PNG, {size_words(len(data))}", note) if part))
+        self.about.setText(
+            "; ".join(part for part in (tr("PNG, {size}").format(size=size_words(len(data))), note) if part)
+        )
         self.bridge.drop(self._ticket)
         # Decoded where every picture is: in a process of its own.
         self._ticket = self.bridge.ask(
@@ -64,10 +67,10 @@ class PicturesView(AnswerView):
 
     def lay_over(self) -> None:
         if self.picture is not None and self.made is not None:
-            self.canvas.image.show_second(image_of(self.made), "Before", "After")
+            self.canvas.image.show_second(image_of(self.made), tr("Before"), tr("After"))
 
     def _save(self) -> None:
         data, item = self.image, self.item
         if data is not None and item is not None:
             stem = item.source.name.rpartition(".")[0] or item.source.name
-            self.save_as("Save the picture", f"{stem}-new.png", lambda: data)
+            self.save_as(tr("Save the picture"), f"{stem}-new.png", lambda: data)

@@ -11,11 +11,12 @@ from PySide6.QtGui import QStandardItem, QStandardItemModel
 from PySide6.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QTableView, QVBoxLayout
 
 from gui.engine_bridge import EngineBridge
+from gui.language import counted, tr
 from gui.views.base import AnswerView, Canvas
 from gui.widgets.basics import ElidedLabel, label, line
 from gui.widgets.class_list import ClassList
 from gui.widgets.share_slider import ShareSlider
-from gui.words import count_words, percent_words
+from gui.words import percent_words
 
 MOST_ROWS = 1000
 
@@ -24,8 +25,8 @@ class SpansView(AnswerView):
     def __init__(self, bridge: EngineBridge, canvas: Canvas) -> None:
         super().__init__(bridge, canvas)
         self.head = ElidedLabel("", "section")
-        self.threshold = ShareSlider("Confidence at least")
-        self.note = label("Acts at once on the kept result; nothing is run again.", "hint", wrap=True)
+        self.threshold = ShareSlider(tr("Confidence at least"))
+        self.note = label(tr("Acts at once on the kept result; nothing is run again."), "hint", wrap=True)
         self.classes = ClassList()
         self.model = QStandardItemModel(0, 3, self)
         self.table = QTableView()
@@ -40,7 +41,7 @@ class SpansView(AnswerView):
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.table.setAccessibleName("What was found in the text")
+        self.table.setAccessibleName(tr("What was found in the text"))
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(8)
@@ -64,15 +65,17 @@ class SpansView(AnswerView):
         self._show()
 
     def _show(self) -> None:
-        counted = Counter(_kind(entry) for entry in self.entries)
-        numbers = {name: number for number, name in enumerate(sorted(counted))}
-        self.classes.setVisible(bool(counted))
-        self.classes.show_classes([(name, numbers[name], str(counted[name])) for name in sorted(counted)])
+        kinds = Counter(_kind(entry) for entry in self.entries)
+        numbers = {name: number for number, name in enumerate(sorted(kinds))}
+        self.classes.setVisible(bool(kinds))
+        self.classes.show_classes([(name, numbers[name], str(kinds[name])) for name in sorted(kinds)])
         self._shown = [entry for entry in self.entries if _kind(entry) not in self.classes.hidden]
-        found = count_words(len(self._shown), "span", "spans")
-        self.head.setText(found if self.entries else f"Nothing found above {self.threshold.value:.2f}")
+        found = counted("{count} span", "{count} spans", len(self._shown))
+        self.head.setText(
+            found if self.entries else tr("Nothing found above {score:.2f}").format(score=self.threshold.value)
+        )
         self.model.clear()
-        self.model.setHorizontalHeaderLabels(["Text", "Kind", "Score"])
+        self.model.setHorizontalHeaderLabels([tr("Text"), tr("Kind"), tr("Score")])
         for entry in self._shown[:MOST_ROWS]:
             cells = (entry.get("word", ""), _kind(entry), percent_words(float(entry.get("score") or 0.0)))
             self.model.appendRow([QStandardItem(str(cell)) for cell in cells])

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QVBoxLayout
 
 from engine.answer_files import files_of
 from gui.engine_bridge import EngineBridge
+from gui.language import mark, tr
 from gui.views.base import AnswerView, Canvas
 from gui.views.pixels import image_of_grey
 from gui.widgets.basics import Button, label
@@ -16,26 +17,35 @@ from gui.widgets.histogram import BINS, Histogram
 from gui.widgets.tensor_view import slice_of
 
 FIRST = 6
-_FACTS = ("Type", "Shape", "Least", "Most", "Mean", "Deviation", "Not numbers", "First")
+_FACTS = (
+    mark("Type"),
+    mark("Shape"),
+    mark("Least"),
+    mark("Most"),
+    mark("Mean"),
+    mark("Deviation"),
+    mark("Not numbers"),
+    mark("First"),
+)
 
 
 class TensorsView(AnswerView):
     def __init__(self, bridge: EngineBridge, canvas: Canvas) -> None:
         super().__init__(bridge, canvas)
         self.chooser = QComboBox()
-        self.chooser.setAccessibleName("Output")
+        self.chooser.setAccessibleName(tr("Output"))
         self.chooser.currentIndexChanged.connect(lambda _index: self._show_chosen())
         self.facts = {name: label("", "body", wrap=True) for name in _FACTS}
         grid = QGridLayout()
         self._names = {}
         for row, (name, value) in enumerate(self.facts.items()):
-            self._names[name] = label(name, "body2")
+            self._names[name] = label(tr(name), "body2")
             grid.addWidget(self._names[name], row, 0)
             grid.addWidget(value, row, 1)
         grid.setColumnStretch(1, 1)
         grid.setHorizontalSpacing(16)
         self.histogram = Histogram()
-        self.save_button = Button("Save as .npz…", "save", small=True)
+        self.save_button = Button(tr("Save as .npz…"), "save", small=True)
         self.save_button.clicked.connect(self._save)
         row_ = QHBoxLayout()
         row_.addWidget(self.save_button)
@@ -43,7 +53,7 @@ class TensorsView(AnswerView):
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(10)
-        box.addWidget(label("Outputs", "section"))
+        box.addWidget(label(tr("Outputs"), "section"))
         box.addWidget(self.chooser)
         box.addWidget(self.histogram)
         box.addLayout(grid)
@@ -64,7 +74,7 @@ class TensorsView(AnswerView):
         self.chooser.blockSignals(True)
         self.chooser.clear()
         for name, array in outputs.items():
-            shape = " × ".join(str(side) for side in array.shape) or "one number"
+            shape = " × ".join(str(side) for side in array.shape) or tr("one number")
             self.chooser.addItem(f"{name}  {shape}", name)
         if before in outputs:
             self.chooser.setCurrentIndex(list(outputs).index(str(before)))
@@ -91,7 +101,7 @@ class TensorsView(AnswerView):
         if array is None:
             return
         if array.dtype.kind not in "biuf" or array.ndim == 0 or not array.size:
-            self.canvas.tensor.show_message("This output has no picture.")
+            self.canvas.tensor.show_message(tr("This output has no picture."))
         else:
             self.canvas.tensor.show_tensor(array.shape)
 
@@ -116,11 +126,11 @@ class TensorsView(AnswerView):
         if prediction is None or item is None:
             return
         stem = item.source.name.rpartition(".")[0] or item.source.name
-        self.save_as("Save the outputs", f"{stem}-outputs.npz", lambda: next(iter(files_of(prediction)))[1])
+        self.save_as(tr("Save the outputs"), f"{stem}-outputs.npz", lambda: next(iter(files_of(prediction)))[1])
 
 
 def _facts(array: np.ndarray) -> tuple[dict[str, str], tuple[int, ...]]:
-    facts = {"Type": str(array.dtype), "Shape": " × ".join(str(side) for side in array.shape) or "one number"}
+    facts = {"Type": str(array.dtype), "Shape": " × ".join(str(side) for side in array.shape) or tr("one number")}
     first = [_words(value) for value in array.reshape(-1)[:FIRST].tolist()]
     facts["First"] = ", ".join(first) + (" …" if array.size > FIRST else "")
     if array.dtype.kind not in "biuf" or not array.size:

@@ -14,12 +14,13 @@ from PySide6.QtGui import QStandardItem, QStandardItemModel
 from PySide6.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QTableView, QVBoxLayout
 
 from gui.engine_bridge import EngineBridge
+from gui.language import counted, tr
 from gui.views.base import AnswerView, Canvas
 from gui.widgets.basics import ElidedLabel, label, line
 from gui.widgets.class_list import ClassList
 from gui.widgets.overlays import Things
 from gui.widgets.share_slider import ShareSlider
-from gui.words import count_words, percent_words
+from gui.words import percent_words
 
 MOST_ROWS = 500
 _KINDS = {"end-to-end": 0.25, "detr": 0.5, "tensorflow": 0.5, "litert": 0.5}
@@ -27,14 +28,12 @@ _OVERLAPPING = ("", "yolov8", "yolov5", "yolov8-pose")
 
 
 class ThingsView(AnswerView):
-    noun = ("object", "objects")
-
     def __init__(self, bridge: EngineBridge, canvas: Canvas) -> None:
         super().__init__(bridge, canvas)
         self.head = ElidedLabel("", "section")
-        self.threshold = ShareSlider("Confidence at least")
-        self.overlap = ShareSlider("Overlap allowed")
-        self.note = label("Both act at once on the kept result; nothing is run again.", "hint", wrap=True)
+        self.threshold = ShareSlider(tr("Confidence at least"))
+        self.overlap = ShareSlider(tr("Overlap allowed"))
+        self.note = label(tr("Both act at once on the kept result; nothing is run again."), "hint", wrap=True)
         self.classes = ClassList()
         self.model = QStandardItemModel(0, 3, self)
         self.table = self._make_table()
@@ -63,7 +62,7 @@ class ThingsView(AnswerView):
         table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        table.setAccessibleName("What was found")
+        table.setAccessibleName(tr("What was found"))
         table.horizontalHeader().setHighlightSections(False)
         table.setMinimumHeight(120)
         table.selectionModel().currentRowChanged.connect(self._on_row)
@@ -84,14 +83,17 @@ class ThingsView(AnswerView):
         head = str((self.spec.get("postprocessing") or {}).get("head") or "")
         self.overlap.setVisible(head in _OVERLAPPING)
         self.note.setText(
-            "Both act at once on the kept result; nothing is run again."
+            tr("Both act at once on the kept result; nothing is run again.")
             if head in _OVERLAPPING
-            else "Acts at once on the kept result; nothing is run again."
+            else tr("Acts at once on the kept result; nothing is run again.")
         )
         if fresh:
             self.threshold.set_value(self.default("threshold", _KINDS.get(head, 0.25)))
             self.overlap.set_value(self.default("iou", 0.7))
         self._show()
+
+    def found_words(self, count: int) -> str:
+        return counted("{count} object", "{count} objects", count)
 
     def _colours(self) -> dict[str, int]:
         """A number for each class: its place among the model's, so that it keeps its colour from picture to picture."""
@@ -101,20 +103,20 @@ class ThingsView(AnswerView):
 
     def _show(self) -> None:
         entries, colours = self.entries, self._colours()
-        counted = Counter(str(entry.get("label", "")) for entry in entries)
-        self.classes.setVisible(bool(counted) and list(counted) != [""])
-        self.classes.show_classes([(name, colours[name], str(count)) for name, count in counted.items() if name])
+        found = Counter(str(entry.get("label", "")) for entry in entries)
+        self.classes.setVisible(bool(found) and list(found) != [""])
+        self.classes.show_classes([(name, colours[name], str(count)) for name, count in found.items() if name])
         self._shown = [entry for entry in entries if str(entry.get("label", "")) not in self.classes.hidden]
         if entries:
-            self.head.setText(count_words(len(self._shown), *self.noun))
+            self.head.setText(self.found_words(len(self._shown)))
         else:
-            self.head.setText(f"Nothing found above {self.threshold.value:.2f}")
+            self.head.setText(tr("Nothing found above {score:.2f}").format(score=self.threshold.value))
         self._fill_table()
         self.lay_over()
 
     def _fill_table(self) -> None:
         self.model.clear()
-        self.model.setHorizontalHeaderLabels(["Object", "Score", "Size"])
+        self.model.setHorizontalHeaderLabels([tr("Object"), tr("Score"), tr("Size")])
         for entry in self._shown[:MOST_ROWS]:
             box = entry.get("box") or {}
             size = f"{box['xmax'] - box['xmin']} × {box['ymax'] - box['ymin']}" if box else ""
@@ -153,14 +155,15 @@ class ThingsView(AnswerView):
 
 
 class PosesView(ThingsView):
-    noun = ("figure", "figures")
-
     def __init__(self, bridge: EngineBridge, canvas: Canvas) -> None:
         super().__init__(bridge, canvas)
         self.points = label("", "small", wrap=True)
         layout = self.layout()
         assert isinstance(layout, QVBoxLayout)
         layout.addWidget(self.points)
+
+    def found_words(self, count: int) -> str:
+        return counted("{count} figure", "{count} figures", count)
 
     def update_dock(self, fresh: bool) -> None:
         super().update_dock(fresh)

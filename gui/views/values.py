@@ -5,6 +5,7 @@ from __future__ import annotations
 from PySide6.QtWidgets import QGridLayout, QVBoxLayout
 
 from gui.engine_bridge import EngineBridge
+from gui.language import tr
 from gui.views.base import AnswerView, Canvas
 from gui.widgets.basics import ElidedLabel, label
 
@@ -36,11 +37,13 @@ class ValuesView(AnswerView):
             if (widget := entry.widget()) is not None:
                 widget.hide()
                 widget.deleteLater()
-        self.first.setText(f"{self.values[0]:.6g}" if self.values else "No number")
+        self.first.setText(f"{self.values[0]:.6g}" if self.values else tr("No number"))
         names = [str(name) for name in self.spec.get("labels") or ()]
         if len(self.values) < 2:
             return
         for row, value in enumerate(self.values[:MOST]):
-            self.grid.addWidget(label(names[row] if row < len(names) else f"value {row + 1}", "body2"), row, 0)
+            self.grid.addWidget(
+                label(names[row] if row < len(names) else tr("value {number}").format(number=row + 1), "body2"), row, 0
+            )
             self.grid.addWidget(label(f"{value:.6g}"), row, 1)
         self.grid.setColumnStretch(0, 1)

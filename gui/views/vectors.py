@@ -9,11 +9,14 @@ import numpy as np
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout
 
 from gui.engine_bridge import EngineBridge
+from gui.language import mark, tr
 from gui.views.base import AnswerView, Canvas
 from gui.widgets.basics import Button, ElidedLabel, label
 from gui.widgets.histogram import BINS, Histogram
 
 FIRST = 8
+
+_FACTS = (mark("Length"), mark("Least"), mark("Most"), mark("First"))
 
 
 class VectorsView(AnswerView):
@@ -21,15 +24,15 @@ class VectorsView(AnswerView):
         super().__init__(bridge, canvas)
         self.head = ElidedLabel("", "section")
         self.histogram = Histogram()
-        self.rows = {name: label("", "body") for name in ("Length", "Least", "Most", "First")}
+        self.rows = {name: label("", "body") for name in _FACTS}
         grid = QGridLayout()
         for row, (name, value) in enumerate(self.rows.items()):
             value.setWordWrap(True)
-            grid.addWidget(label(name, "body2"), row, 0)
+            grid.addWidget(label(tr(name), "body2"), row, 0)
             grid.addWidget(value, row, 1)
         grid.setColumnStretch(1, 1)
         grid.setHorizontalSpacing(16)
-        self.save_button = Button("Save as .npy…", "save", small=True)
+        self.save_button = Button(tr("Save as .npy…"), "save", small=True)
         self.save_button.clicked.connect(self._save)
         row_ = QHBoxLayout()
         row_.addWidget(self.save_button)
@@ -53,7 +56,7 @@ class VectorsView(AnswerView):
     def _on_facts(self, made: tuple[np.ndarray, dict[str, str], tuple[int, ...]]) -> None:
         self.array, facts, counts = made
         shape = " × ".join(str(side) for side in self.array.shape)
-        self.head.setText(f"{shape} numbers")
+        self.head.setText(tr("{shape} numbers").format(shape=shape))
         for name, words in facts.items():
             self.rows[name].setText(words)
         self.histogram.show_counts(counts)
@@ -69,7 +72,7 @@ class VectorsView(AnswerView):
             return packed.getvalue()
 
         stem = item.source.name.rpartition(".")[0] or item.source.name
-        self.save_as("Save the numbers", f"{stem}.npy", content)
+        self.save_as(tr("Save the numbers"), f"{stem}.npy", content)
 
 
 def _facts(found: Any) -> tuple[np.ndarray, dict[str, str], tuple[int, ...]]:

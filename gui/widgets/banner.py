@@ -6,6 +6,7 @@ from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from gui.icons import IconLabel
+from gui.language import tr
 from gui.widgets.basics import Button, Card, label, set_tone
 
 _ICONS = {"error": "circle-alert", "warn": "circle-help", "ok": "circle-check", "accent": "info"}
@@ -22,10 +23,10 @@ class Banner(Card):
         self._icon = IconLabel("info", "accent", 18)
         self._sentence = label("", "strong", wrap=True)
         self._second = label("", "small", wrap=True)
-        self.action = Button("", small=True, name="Action")
+        self.action = Button("", small=True, name=tr("Action"))
         self.action.setProperty("square", False)
         self.action.clicked.connect(self.acted)
-        close = Button("", "x", "flat", small=True, name="Close this message")
+        close = Button("", "x", "flat", small=True, name=tr("Close this message"))
         close.clicked.connect(self.dismiss)
         words = QVBoxLayout()
         words.setSpacing(1)

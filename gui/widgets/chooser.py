@@ -24,6 +24,7 @@ from PySide6.QtWidgets import (
 
 from gui import theme
 from gui.icons import IconLabel, paint_icon
+from gui.language import tr
 from gui.widgets.basics import Card, label, line
 
 _Index = QModelIndex | QPersistentModelIndex
@@ -281,7 +282,9 @@ class Chooser(QWidget):
 
     def _after_change(self, row: int) -> None:
         rows = self.model.rowCount()
-        self.counted.setText(f"{rows} of {self.model.total}" if rows != self.model.total else str(rows))
+        self.counted.setText(
+            tr("{rows} of {total}").format(rows=rows, total=self.model.total) if rows != self.model.total else str(rows)
+        )
         self._select(min(row, rows - 1), 1)
         self._fit()
 

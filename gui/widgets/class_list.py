@@ -9,6 +9,7 @@ from PySide6.QtGui import QPainter, QPaintEvent
 from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from gui import theme
+from gui.language import tr
 from gui.widgets.basics import Button, ElidedLabel, label
 from gui.widgets.overlays import class_colour
 
@@ -42,10 +43,10 @@ class ClassList(QWidget):
         self.hidden: set[str] = set()
         self.boxes: dict[str, QCheckBox] = {}
         self._rows: list[tuple[str, str]] = []
-        self.all_button = Button("Show all", "", "link", small=True)
+        self.all_button = Button(tr("Show all"), "", "link", small=True)
         self.all_button.clicked.connect(self._show_all)
         head = QHBoxLayout()
-        head.addWidget(label("Classes", "strong"))
+        head.addWidget(label(tr("Classes"), "strong"))
         head.addStretch(1)
         head.addWidget(self.all_button)
         self._inner = QVBoxLayout()
@@ -76,7 +77,7 @@ class ClassList(QWidget):
         row.setMinimumHeight(26)
         box = QCheckBox()
         box.setChecked(name not in self.hidden)
-        box.setAccessibleName(f"Show {name}, {words}")
+        box.setAccessibleName(tr("Show {name}, {words}").format(name=name, words=words))
         box.toggled.connect(lambda on, n=name: self._on_toggled(n, on))
         self.boxes[name] = box
         layout = QHBoxLayout(row)

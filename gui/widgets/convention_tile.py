@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QAbstractButton, QSizePolicy
 
 from gui import theme
 from gui.icons import paint_icon
+from gui.language import tr
 from gui.widgets.basics import plain_tooltip
 from gui.widgets.result_bars import paint_bar
 from gui.words import percent_words
@@ -30,14 +31,14 @@ class ConventionTile(QAbstractButton):
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setToolTip(plain_tooltip(f"{words}\n{answer}"))
-        self.setAccessibleDescription("Reads pictures this way from now on, and saves it beside the model.")
+        self.setAccessibleDescription(tr("Reads pictures this way from now on, and saves it beside the model."))
         self.set_state(now=False, assumed=False)
 
     def set_state(self, *, now: bool, assumed: bool) -> None:
         """Whether this is how the model reads now, and whether it only assumes it."""
         self.now, self.assumed = now, assumed
         number = f" {percent_words(self.score)}" if self.score is not None else ""
-        state = (" Assumed now." if assumed else " In use.") if now else ""
+        state = (tr(" Assumed now.") if assumed else tr(" In use.")) if now else ""
         self.setAccessibleName(f"{self.words}: {self.answer}{number}.{state}")
         self.update()
 
@@ -95,7 +96,7 @@ class ConventionTile(QAbstractButton):
             )
             right = 22
         elif self.now:
-            right = self._paint_tag(painter, row, "assumed now") + 8
+            right = self._paint_tag(painter, row, tr("assumed now")) + 8
         painter.setFont(theme.font("body", semibold=True))
         painter.setPen(theme.color("text"))
         shown = painter.fontMetrics().elidedText(self.words, Qt.TextElideMode.ElideRight, int(row.width() - right))

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 from engine.serving_types import RequestRecord, RequestState
 from gui import theme
 from gui.icons import paint_icon
-from gui.item_models.answers_model import ANSWER, ROW, SCORE, SCORE_ROLE
+from gui.item_models.answers_model import ANSWER, FAILED_ROLE, ROW, SCORE, SCORE_ROLE
 from gui.item_models.items_model import ITEM_ROLE, ItemsModel
 from gui.item_models.requests_model import ACTION, FROM, LIVE, RECORD_ROLE, STATE, TIME
 from gui.predict_queue import Item, ItemState
@@ -118,7 +118,7 @@ class AnswerDelegate(_RowDelegate):
         if column == ROW:
             self.text(painter, rect, words, "text3")
         elif column == ANSWER:
-            role = "error" if words == "no answer" else "text"
+            role = "error" if index.data(FAILED_ROLE) else "text"
             painter.setFont(theme.font("body", semibold=True))
             painter.setPen(theme.color(role))
             shown = painter.fontMetrics().elidedText(words, Qt.TextElideMode.ElideMiddle, int(rect.width()))

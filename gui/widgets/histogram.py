@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from engine.viridis import VIRIDIS
 from gui import theme
+from gui.language import tr
 
 BINS = 32
 _BARS, _SCALE = 64, 10
@@ -25,7 +26,7 @@ class Histogram(QWidget):
         self._coloured = coloured
         self.setFixedHeight(_BARS + (_SCALE + 6 if coloured else 0))
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setAccessibleName("How often each value occurs")
+        self.setAccessibleName(tr("How often each value occurs"))
 
     def show_counts(self, counts: Sequence[int]) -> None:
         self.counts = tuple(counts)

@@ -26,6 +26,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from engine.prediction import ImagePreview
 from gui import theme
+from gui.language import tr
 from gui.widgets.overlays import Frame, Overlay
 
 MARGIN = 12
@@ -80,7 +81,7 @@ class ImageView(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(200, 160)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.setAccessibleName("Picture")
+        self.setAccessibleName(tr("Picture"))
 
     @property
     def has_picture(self) -> bool:
@@ -91,7 +92,7 @@ class ImageView(QWidget):
         self._pixmap = QPixmap.fromImage(image_of(preview))
         self._source_width = max(1, preview.source_size[0])
         self._message = ""
-        self.setAccessibleName(f"Picture {name}")
+        self.setAccessibleName(tr("Picture {name}").format(name=name))
         self.fit()
 
     def show_frame(self, preview: ImagePreview, name: str) -> None:
@@ -111,7 +112,9 @@ class ImageView(QWidget):
         """Compare with ``image``; None for the picture alone."""
         self.second = None if image is None else Second(QPixmap.fromImage(image), first_name, name)
         self.setAccessibleDescription(
-            f"{first_name} left, {name} right; arrow keys move the divider" if image is not None else ""
+            tr("{first_name} left, {name} right; arrow keys move the divider").format(first_name=first_name, name=name)
+            if image is not None
+            else ""
         )
         self.update()
 

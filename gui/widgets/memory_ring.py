@@ -9,7 +9,8 @@ from PySide6.QtGui import QEnterEvent, QFontMetrics, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QAbstractButton, QMenu, QSizePolicy
 
 from gui import theme
-from gui.words import THIN, device_words, gb_words, size_words
+from gui.language import tr
+from gui.words import device_words, gb_words, size_words
 
 HEIGHT, RING = 40, 24
 TIGHT = 0.9
@@ -43,7 +44,9 @@ class MemoryRing(QAbstractButton):
     @property
     def words(self) -> tuple[str, str]:
         total, free = self._memory.get("total", 0), self._memory.get("available", 0)
-        return device_words(self._device) or "Memory", f"{gb_words(free)} of {gb_words(total)}{THIN}GB free"
+        return device_words(self._device) or tr("Memory"), tr("{free} of {total}\u2009GB free").format(
+            free=gb_words(free), total=gb_words(total)
+        )
 
     def show_memory(self, stats: dict[str, Any], device: str) -> None:
         """``stats`` as of the engine; nothing is shown before it has measured."""
@@ -54,8 +57,8 @@ class MemoryRing(QAbstractButton):
         if before == (self.words, round(self.used * 100)):
             return
         name, free = self.words
-        self.setAccessibleName(f"{name}, memory: {free}")
-        self.setToolTip(f"{self.used * 100:.0f}{THIN}% of this computer's memory is in use")
+        self.setAccessibleName(tr("{name}, memory: {free}").format(name=name, free=free))
+        self.setToolTip(tr("{percent:.0f}\u2009% of this computer's memory is in use").format(percent=self.used * 100))
         self.updateGeometry()
         self.update()
 
@@ -64,23 +67,23 @@ class MemoryRing(QAbstractButton):
         menu = QMenu(self)
         for model in self._models:
             size = model.get("memory")
-            words = size_words(size) if size else "no process"
-            action = menu.addAction(f"Keep {model['id']} open".replace("&", "&&") + f"\t{words}")
+            words = size_words(size) if size else tr("no process")
+            action = menu.addAction(tr("Keep {name} open").format(name=model["id"]).replace("&", "&&") + f"\t{words}")
             action.setCheckable(True)
             action.setChecked(bool(model.get("pinned")))
-            action.setToolTip("A pinned model is never closed to save memory.")
+            action.setToolTip(tr("A pinned model is never closed to save memory."))
             action.triggered.connect(lambda on, key=str(model["id"]): self.pin_asked.emit(key, on))
         if self._models:
             menu.addSeparator()
         budget = self._memory.get("budget")
         for words, size in (
-            ("Models together", size_words(self._memory.get("models", 0))),
-            ("Other programs", size_words(self._memory.get("others", 0))),
-            ("Budget for models", size_words(budget) if budget else "none"),
+            (tr("Models together"), size_words(self._memory.get("models", 0))),
+            (tr("Other programs"), size_words(self._memory.get("others", 0))),
+            (tr("Budget for models"), size_words(budget) if budget else "none"),
         ):
             menu.addAction(f"{words}\t{size}").setEnabled(False)
         menu.addSeparator()
-        menu.addAction("Memory settings…").triggered.connect(self.settings_asked)
+        menu.addAction(tr("Memory settings…")).triggered.connect(self.settings_asked)
         return menu
 
     def _open_menu(self) -> None:

@@ -7,6 +7,7 @@ from PySide6.QtGui import QBrush, QHideEvent, QPainter, QPaintEvent, QPen, QShow
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from gui import theme
+from gui.language import tr
 
 
 class _Animated(QWidget):
@@ -36,7 +37,7 @@ class Ring(_Animated):
     def __init__(self, size: int = 16) -> None:
         super().__init__(80)
         self.setFixedSize(size, size)
-        self.setAccessibleName("working")
+        self.setAccessibleName(tr("working"))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
@@ -65,7 +66,7 @@ class ProgressBar(_Animated):
 
     def set_progress(self, fraction: float | None, learnt: bool = False) -> None:
         self.fraction, self.learnt = fraction, learnt
-        self.setAccessibleName("working" if fraction is None else f"{fraction * 100:.0f} %")
+        self.setAccessibleName(tr("working") if fraction is None else f"{fraction * 100:.0f} %")
         self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:

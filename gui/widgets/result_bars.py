@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from gui import theme
 from gui.icons import IconLabel
+from gui.language import tr
 from gui.widgets.basics import Card, ElidedLabel, label, plain_tooltip, set_tone
 from gui.words import percent_words
 
@@ -70,7 +71,7 @@ class _Rest(QWidget):
         self._rows, self._role = rows, role
         self.setFixedHeight(self._row_height() * len(rows))
         words = [f"{name} {self.in_words(score)}" for name, score in rows]
-        self.setAccessibleName("Other answers")
+        self.setAccessibleName(tr("Other answers"))
         self.setAccessibleDescription("; ".join(words))
         self.setToolTip(plain_tooltip("\n".join(words)))
         self.update()
@@ -156,6 +157,6 @@ class ResultBars(QWidget):
         self._rest.set_rows(self.answers[1:], "ctl" if doubtful else "accent")
         self.close_call.setVisible(doubtful)
         if len(self.answers) > 1 and self.answers[1][1] > score / 2:
-            self._note_text.setText("Close call. Two answers are near each other; check this one yourself.")
+            self._note_text.setText(tr("Close call. Two answers are near each other; check this one yourself."))
         else:
-            self._note_text.setText("Close call. No answer stands out; check this one yourself.")
+            self._note_text.setText(tr("Close call. No answer stands out; check this one yourself."))

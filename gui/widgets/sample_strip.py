@@ -13,6 +13,7 @@ from gui import theme
 from gui.engine_bridge import EngineBridge
 from gui.icons import paint_icon
 from gui.intake import InputFile
+from gui.language import tr
 from gui.widgets.basics import plain_tooltip
 from gui.widgets.image_view import image_of
 
@@ -28,7 +29,7 @@ class SampleButton(QAbstractButton):
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setAttribute(Qt.WidgetAttribute.WA_Hover)
         self.setToolTip(plain_tooltip(sample.name))
-        self.setAccessibleName(f"Sample {sample.name}")
+        self.setAccessibleName(tr("Sample {name}").format(name=sample.name))
 
     def show_preview(self, preview: ImagePreview) -> None:
         self._pixmap = QPixmap.fromImage(image_of(preview))

@@ -9,9 +9,15 @@ from PySide6.QtGui import QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaint
 from PySide6.QtWidgets import QAbstractButton, QSizePolicy
 
 from gui import theme
+from gui.language import tr
 from gui.widgets.progress import paint_ring
 
 HEIGHT = 34
+
+
+def translated(choices: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """``choices`` that stand at module level, their words in the window's language."""
+    return [(value, tr(words), hue) for value, words, hue in choices]
 
 
 class Segmented(QAbstractButton):

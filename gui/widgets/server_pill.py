@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QAbstractButton, QSizePolicy
 from engine.serving_types import ServerPhase, ServerScope
 from gui import theme
 from gui.icons import paint_icon
+from gui.language import tr
 from gui.server_bridge import ServerBridge
 from gui.widgets.progress import paint_ring
 
@@ -20,7 +21,7 @@ class ServerPill(QAbstractButton):
 
     def __init__(self) -> None:
         super().__init__()
-        self._look, self._words, self._count, self._phase = "off", "Server off", "", 0
+        self._look, self._words, self._count, self._phase = "off", tr("Server off"), "", 0
         self._timer = QTimer(self)
         self._timer.setInterval(80)
         self._timer.timeout.connect(self._step)
@@ -37,20 +38,24 @@ class ServerPill(QAbstractButton):
         state = server.state
         count = ""
         if server.target is not None:
-            look, words = "busy", "Stopping" if server.target is ServerScope.OFF else "Starting"
+            look, words = "busy", tr("Stopping") if server.target is ServerScope.OFF else tr("Starting")
         elif state.phase is ServerPhase.RUNNING:
             look = "lan" if state.scope is ServerScope.NETWORK else "accent"
-            words = "Network" if look == "lan" else "This computer"
+            words = tr("Network") if look == "lan" else tr("This computer")
             count = str(state.served)
         elif state.phase is ServerPhase.FAILED:
             look = "error"
             taken = state.problem is not None and state.problem.code == "port_in_use"
-            words = f"Port {state.problem.port} taken" if taken and state.problem else "Server failed"
+            words = (
+                tr("Port {port} taken").format(port=state.problem.port)
+                if taken and state.problem
+                else tr("Server failed")
+            )
         else:
-            look, words = "off", "Server off"
+            look, words = "off", tr("Server off")
         if (look, words, count) != (self._look, self._words, self._count):
             self._look, self._words, self._count = look, words, count
-            self.setAccessibleName(f"{words}, {count} answered" if count else words)
+            self.setAccessibleName(tr("{words}, {count} answered").format(words=words, count=count) if count else words)
             self.updateGeometry()
         if look == "busy":
             self._timer.start()

@@ -9,6 +9,7 @@ from PySide6.QtGui import QImage, QPainter, QPaintEvent
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
 
 from gui import theme
+from gui.language import tr
 from gui.widgets.basics import label, spin_box
 
 MOST_SIDE = 2048
@@ -22,7 +23,7 @@ class _Slice(QWidget):
         self.message = ""
         self.setMinimumSize(200, 160)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setAccessibleName("Slice of the tensor")
+        self.setAccessibleName(tr("Slice of the tensor"))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
@@ -54,14 +55,14 @@ class TensorView(QWidget):
         self.shape: tuple[int, ...] = ()
         self.slice = _Slice()
         self.down, self.across = QComboBox(), QComboBox()
-        self.down.setAccessibleName("Axis shown downwards")
-        self.across.setAccessibleName("Axis shown across")
+        self.down.setAccessibleName(tr("Axis shown downwards"))
+        self.across.setAccessibleName(tr("Axis shown across"))
         self.spins: list[QSpinBox] = []
         self._bar = QWidget()
         self._row = QHBoxLayout(self._bar)
         self._row.setContentsMargins(0, 0, 0, 0)
         self._row.setSpacing(8)
-        for words, box in (("Down", self.down), ("Across", self.across)):
+        for words, box in ((tr("Down"), self.down), (tr("Across"), self.across)):
             self._row.addWidget(label(words, "body2"))
             self._row.addWidget(box)
             box.activated.connect(self._on_axes)
@@ -83,7 +84,9 @@ class TensorView(QWidget):
             largest = sorted(sorted(range(len(shape)), key=lambda axis: -shape[axis])[:2])
             for box, chosen in ((self.down, largest[0]), (self.across, largest[1])):
                 box.clear()
-                box.addItems([f"axis {axis} ({size})" for axis, size in enumerate(shape)])
+                box.addItems(
+                    [tr("axis {axis} ({size})").format(axis=axis, size=size) for axis, size in enumerate(shape)]
+                )
                 box.setCurrentIndex(chosen)
         self._make_spins()
         self._ask()
@@ -120,10 +123,10 @@ class TensorView(QWidget):
         for axis, size in enumerate(self.shape):
             if axis in self.axes() or size < 2:
                 continue
-            spin = spin_box(0, size - 1, f"Index of axis {axis}", 72)
+            spin = spin_box(0, size - 1, tr("Index of axis {axis}").format(axis=axis), 72)
             spin.setProperty("axis", axis)
             spin.valueChanged.connect(lambda _value: self._ask())
-            self._others.addWidget(label(f"axis {axis}", "body2"))
+            self._others.addWidget(label(tr("axis {axis}").format(axis=axis), "body2"))
             self._others.addWidget(spin)
             self.spins.append(spin)
 

@@ -9,6 +9,7 @@ from PySide6.QtGui import QColor, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QFrame, QPlainTextEdit, QTextEdit
 
 from gui import theme
+from gui.language import tr
 from gui.widgets.overlays import class_colour
 
 MOST_SPANS = 2000
@@ -37,7 +38,7 @@ class TextView(QPlainTextEdit):
         super().__init__()
         self.setReadOnly(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setAccessibleName("Text")
+        self.setAccessibleName(tr("Text"))
         self.setProperty("kind", "reading")
         self.text = ""
         self.spans: list[tuple[int, int, int]] = []

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from engine.prediction import AudioPreview
 from gui import theme
+from gui.language import tr
 
 MARGIN = 16
 _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
@@ -31,13 +32,13 @@ class WaveView(QWidget):
         self.preview: AudioPreview | None = None
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(200, 160)
-        self.setAccessibleName("Recording")
+        self.setAccessibleName(tr("Recording"))
 
     def show_preview(self, preview: AudioPreview | None, name: str = "") -> None:
         self.preview = preview
-        self.setAccessibleName(f"Recording {name}".strip())
+        self.setAccessibleName(tr("Recording {name}").format(name=name).strip())
         if preview is not None:
-            self.setAccessibleDescription(f"{time_words(preview.seconds)} long")
+            self.setAccessibleDescription(tr("{time} long").format(time=time_words(preview.seconds)))
         self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
