@@ -49,8 +49,8 @@ test-gpu: ## tests on this machine's GPU, with PYTHON's own PyTorch (no Qt, no T
 fuzz: setup-test ## open 40,000 files changed at random: some minutes
 	DESKSIDE_FUZZ=40000 $(TEST_ENV) $(BIN)/python -m pytest -m slow tests/fuzz
 
-screenshots: setup-test ## render the window's states in both themes into docs/screenshots
-	$(TEST_ENV) $(BIN)/python packaging/screenshots.py
+screenshots: setup-test ## render the window into docs/screenshots, its other sizes and languages into .screenshots
+	$(TEST_ENV) $(BIN)/python packaging/screenshots.py --looks
 
 translations: setup-test ## collect the window's sentences and compile its catalogs (gui/resources/languages)
 	$(BIN)/python packaging/translations.py

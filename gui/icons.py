@@ -24,15 +24,16 @@ def paint_icon(painter: QPainter, name: str, rect: QRectF, tint: QColor) -> None
 
 
 def icon(name: str, role: str = "text2", size: int = 16, disabled_role: str = "text3", gap: int = 0) -> QIcon:
-    """A QIcon in two tints (normal, disabled), at one and two device pixels per pixel; ``gap`` px stay free right."""
+    """A QIcon in two tints (normal, disabled), at one and two device pixels per pixel; ``gap`` px stay
+    free right of it, left where it is negative."""
     result = QIcon()
     for mode, tint in ((QIcon.Mode.Normal, role), (QIcon.Mode.Disabled, disabled_role)):
         for ratio in (1, 2):
-            pixmap = QPixmap(QSize(size + gap, size) * ratio)
+            pixmap = QPixmap(QSize(size + abs(gap), size) * ratio)
             pixmap.setDevicePixelRatio(ratio)
             pixmap.fill(Qt.GlobalColor.transparent)
             painter = QPainter(pixmap)
-            paint_icon(painter, name, QRectF(0, 0, size, size), theme.color(tint))
+            paint_icon(painter, name, QRectF(max(0, -gap), 0, size, size), theme.color(tint))
             painter.end()
             result.addPixmap(pixmap, mode)
     return result

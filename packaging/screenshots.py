@@ -3,6 +3,10 @@
 Real widgets, drawn offscreen. Answers come from the real engine and the bundled examples (``--fake``: prepared ones,
 in seconds); states that pass too quickly to be caught (a load half-way, a foreign model that asks for consent) and the
 network's addresses and callers are always prepared, so that no picture names a real machine.
+
+English at 100 % is what is committed. The other looks (twice the size, the other languages, right to left) are drawn
+from prepared answers into ``.screenshots``, each in a process of its own, to be looked at. Exit status 1 where a font
+lacks a character that is shown.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +29,9 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("DESKSIDE_HOME", tempfile.mkdtemp(prefix="deskside-screenshots-"))
 
-from PySide6.QtWidgets import QApplication  # noqa: E402  (the platform must be chosen first)
+from PySide6.QtCore import Qt  # noqa: E402  (the platform must be chosen first)
+from PySide6.QtGui import QTextLayout  # noqa: E402
+from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QLineEdit, QWidget  # noqa: E402
 
 from engine.errors import ConsentRequired, ModelCorrupt  # noqa: E402
 from engine.events import LoadProgress, LoadStage, Snapshot  # noqa: E402
@@ -45,6 +52,7 @@ from engine.settings import Settings, replace_setting  # noqa: E402
 from gui import build_window  # noqa: E402
 from gui.actions import PREDICT, SERVER, SETTINGS  # noqa: E402
 from gui.frames import SourceOrder  # noqa: E402
+from gui.language import LANGUAGES  # noqa: E402
 from gui.main_window import MainWindow  # noqa: E402
 from gui.model_loader import LoadOrder  # noqa: E402
 from gui.recent_models import RecentModel  # noqa: E402
@@ -55,6 +63,16 @@ from tests.fakes import FakeEngine, FakeServer, spec  # noqa: E402
 EXAMPLES = tuple(ROOT / "examples" / name for name in ("digits-keras", "digits-torch", "wine"))
 SIZE = (1280, 800)
 WAIT_S = 120.0
+LOOKS = {
+    "twice": ("--scale", "2"),
+    "german": ("--language", "de"),
+    "spanish": ("--language", "es"),
+    "chinese": ("--language", "zh"),
+    "right-to-left": ("--right-to-left",),
+}
+"""What is drawn beside the committed pictures: folder in ``.screenshots`` -> the options that make it."""
+missing_glyphs: dict[str, str] = {}
+"""Character -> a sentence it stands in, of those that no font here has."""
 
 
 class PreparedEngine(FakeEngine):
@@ -144,12 +162,12 @@ class PreparedEngine(FakeEngine):
 class Stage:
     """One window in one theme, and what the scenes need to move it."""
 
-    def __init__(self, engine: EnginePort, theme: str, folder: Path) -> None:
+    def __init__(self, engine: EnginePort, theme: str, folder: Path, language: str = "en") -> None:
         self.engine = engine
         self.theme = theme
         self.folder = folder
         self.server = FakeServer()
-        settings = replace_setting(Settings(), "window", theme=theme)
+        settings = replace_setting(Settings(), "window", theme=theme, language=language)
         examples = [path for path in EXAMPLES if path.is_dir()]
         self.window: MainWindow = build_window(engine, self.server, settings, None, examples)
         self.window.resize(*SIZE)
@@ -173,6 +191,7 @@ class Stage:
         self.settle()
         path = self.folder / f"{name}-{self.theme}.png"
         self.window.grab().save(str(path))
+        _look_for_glyphs(self.window)
         _shrink(path)
         print(path)
 
@@ -510,13 +529,35 @@ def _shoot_with_dialog(stage: Stage, name: str) -> None:
     assert dialog is not None
     picture = stage.window.grab()
     top = dialog.grab()
+    _look_for_glyphs(dialog)
     painter = QPainter(picture)
-    painter.drawPixmap((picture.width() - top.width()) // 2, (picture.height() - top.height()) // 2, top)
+    size, over = picture.deviceIndependentSize(), top.deviceIndependentSize()
+    painter.drawPixmap(int(size.width() - over.width()) // 2, int(size.height() - over.height()) // 2, top)
     painter.end()
     path = stage.folder / f"{name}-{stage.theme}.png"
     picture.save(str(path))
     _shrink(path)
     print(path)
+
+
+def _look_for_glyphs(window: QWidget) -> None:
+    """Note the characters on visible widgets that are drawn as an empty box, glyph 0 of every font."""
+    for widget in window.findChildren(QWidget):
+        if not widget.isVisible() or not isinstance(widget, QLabel | QAbstractButton | QLineEdit):
+            continue
+        for text in {
+            widget.text(),
+            widget.toolTip(),
+            *([widget.placeholderText()] if isinstance(widget, QLineEdit) else []),
+        }:
+            layout = QTextLayout(text.replace("\n", " "), widget.font())
+            layout.beginLayout()
+            layout.createLine()
+            layout.endLayout()
+            for run in layout.glyphRuns():
+                for glyph, at in zip(run.glyphIndexes(), run.stringIndexes(), strict=False):
+                    if glyph == 0 and at < len(text):
+                        missing_glyphs.setdefault(text[at], text)
 
 
 def _shrink(path: Path) -> None:
@@ -534,12 +575,16 @@ SCENES = (empty, ready, result, card, consent, progress, failure, table, views, 
 
 
 def shoot_all(
-    make_engine: Callable[[], Any], folder: Path, themes: tuple[str, ...], scenes: Sequence[Callable[[Stage], None]]
+    make_engine: Callable[[], Any],
+    folder: Path,
+    themes: tuple[str, ...],
+    scenes: Sequence[Callable[[Stage], None]],
+    language: str = "en",
 ) -> None:
     """Every scene in every theme; one engine for all of them."""
     for theme in themes:
         engine = make_engine()
-        stage = Stage(engine, theme, folder)
+        stage = Stage(engine, theme, folder, language)
         try:
             for scene in scenes:
                 scene(stage)
@@ -553,7 +598,7 @@ def prepared_engine() -> PreparedEngine:
     load = engine.load
 
     def load_example(source: Any, **options: Any) -> Any:
-        ticket = load(engine.model(Path(source).name), **options)
+        ticket = load(replace(engine.model(Path(source).name), path=Path(source)), **options)
         engine.publish(Snapshot(engine.stats(), tuple(engine.records)))
         return ticket
 
@@ -561,14 +606,20 @@ def prepared_engine() -> PreparedEngine:
     return engine
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fake", action="store_true", help="prepared answers, no framework")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "screenshots")
     parser.add_argument("--theme", choices=("light", "dark"), action="append")
     names = [scene.__name__ for scene in SCENES]
     parser.add_argument("--scene", choices=names, action="append", help="only these")
+    parser.add_argument("--language", choices=sorted(LANGUAGES), default="en")
+    parser.add_argument("--right-to-left", action="store_true")
+    parser.add_argument("--scale", default="1", help="pixels a point")
+    parser.add_argument("--looks", action="store_true", help="then the other looks too, into .screenshots")
     options = parser.parse_args()
+    if os.environ.get("QT_SCALE_FACTOR", "1") != options.scale:  # read by Qt once, when it starts
+        return subprocess.call([sys.executable, *sys.argv], env={**os.environ, "QT_SCALE_FACTOR": options.scale})
     options.folder.mkdir(parents=True, exist_ok=True)
 
     def real_engine() -> Any:
@@ -579,8 +630,18 @@ def main() -> None:
     make = prepared_engine if options.fake else real_engine
     # The views are of real answers only.
     chosen = [s for s in SCENES if s.__name__ in (options.scene or names) and not (options.fake and s is views)]
-    shoot_all(make, options.folder, tuple(options.theme or ("light", "dark")), chosen)
+    if options.right_to_left:
+        QApplication([]).setLayoutDirection(Qt.LayoutDirection.RightToLeft)
+    shoot_all(make, options.folder, tuple(options.theme or ("light", "dark")), chosen, options.language)
+    for character, sentence in missing_glyphs.items():
+        print(f"no font here has {character!r} (U+{ord(character):04X}), as in {sentence!r}", file=sys.stderr)
+    failed = bool(missing_glyphs)
+    for name, how in LOOKS.items() if options.looks else ():
+        folder = ROOT / ".screenshots" / name
+        line = [sys.executable, __file__, "--fake", "--theme", "light", "--folder", str(folder), *how]
+        failed |= bool(subprocess.call(line))
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

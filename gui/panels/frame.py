@@ -14,7 +14,7 @@ from gui.icons import IconLabel, paint_icon
 from gui.language import mark, tr
 from gui.model_shelf import ModelShelf
 from gui.panels.model_chip import ModelChip
-from gui.widgets.basics import Button, ElidedLabel, label, set_tone
+from gui.widgets.basics import Button, ElidedLabel, label, placed, set_tone
 from gui.widgets.memory_ring import MemoryRing
 from gui.widgets.server_pill import ServerPill
 from gui.words import ms_words
@@ -187,7 +187,7 @@ class Rail(QFrame):
         chosen = next((button for button in self.buttons if button.isChecked()), None)
         if chosen is not None:
             painter = QPainter(self)
-            painter.fillRect(QRectF(0, chosen.y() + 12, 3, 30), theme.color("accent"))
+            painter.fillRect(placed(self, QRectF(0, chosen.y() + 12, 3, 30)), theme.color("accent"))
             painter.end()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from PySide6.QtCore import QEvent, QSize, Qt
+from PySide6.QtCore import QEvent, QRectF, QSize, Qt
 from PySide6.QtGui import QFontMetrics, QPainter, QPaintEvent
 from PySide6.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QSpinBox, QWidget
 
@@ -81,6 +81,14 @@ class ElidedLabel(QLabel):
         painter.end()
 
 
+def placed(widget: QWidget, box: QRectF) -> QRectF:
+    """Where ``box`` (x from the leading edge) lies on ``widget``: mirrored where it is read from right to left. Texts
+    that are painted with AlignLeft are mirrored by Qt itself."""
+    if widget.layoutDirection() is Qt.LayoutDirection.LeftToRight:
+        return box
+    return QRectF(widget.width() - box.right(), box.y(), box.width(), box.height())
+
+
 class Button(QPushButton):
     """A button of a ``kind`` (plain, primary, flat, link) with an icon that follows the theme.
 
@@ -116,7 +124,10 @@ class Button(QPushButton):
 
     def _tint(self) -> None:
         role = {"primary": "on_accent", "plain": "text", "link": "accent"}.get(str(self.property("kind")), "text2")
-        self.setIcon(icon(self._icon_name, role, gap=ICON_GAP if self.text() else 0))
+        gap = ICON_GAP if self.text() else 0
+        if self.layoutDirection() is Qt.LayoutDirection.RightToLeft:
+            gap = -gap
+        self.setIcon(icon(self._icon_name, role, gap=gap))
 
 
 def spin_box(low: int, high: int, name: str, width: int) -> QSpinBox:

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QAbstractButton, QSizePolicy
 from gui import theme
 from gui.icons import paint_icon
 from gui.language import tr
-from gui.widgets.basics import plain_tooltip
+from gui.widgets.basics import placed, plain_tooltip
 from gui.widgets.result_bars import paint_bar
 from gui.words import percent_words
 
@@ -92,7 +92,10 @@ class ConventionTile(QAbstractButton):
         right = 0.0
         if self.is_chosen:
             paint_icon(
-                painter, "circle-check", QRectF(row.right() - 16, row.center().y() - 8, 16, 16), theme.color("accent")
+                painter,
+                "circle-check",
+                placed(self, QRectF(row.right() - 16, row.center().y() - 8, 16, 16)),
+                theme.color("accent"),
             )
             right = 22
         elif self.now:
@@ -102,12 +105,11 @@ class ConventionTile(QAbstractButton):
         shown = painter.fontMetrics().elidedText(self.words, Qt.TextElideMode.ElideRight, int(row.width() - right))
         painter.drawText(row, int(Qt.AlignmentFlag.AlignLeft | _VCENTER), shown)
 
-    @staticmethod
-    def _paint_tag(painter: QPainter, row: QRectF, words: str) -> float:
+    def _paint_tag(self, painter: QPainter, row: QRectF, words: str) -> float:
         painter.setFont(theme.font("caption", medium=True))
         metrics = painter.fontMetrics()
         width, height = metrics.horizontalAdvance(words) + 12, metrics.height() + 5
-        box = QRectF(row.right() - width, row.center().y() - height / 2, width, height)
+        box = placed(self, QRectF(row.right() - width, row.center().y() - height / 2, width, height))
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(theme.color("warn_soft"))
         painter.drawRoundedRect(box, 4, 4)

@@ -66,6 +66,13 @@ class _RowDelegate(QStyledItemDelegate):
         painter.drawText(rect, align, shown)
 
 
+def placed_in(painter: QPainter, cell: QRectF, box: QRectF) -> QRectF:
+    """Where ``box`` lies in ``cell``: mirrored where the window is read from right to left."""
+    if painter.layoutDirection() is Qt.LayoutDirection.LeftToRight:
+        return box
+    return QRectF(cell.left() + cell.right() - box.right(), box.y(), box.width(), box.height())
+
+
 class RequestDelegate(_RowDelegate):
     """Petrol dot for this computer's owner, plum for the network; the state as a tag."""
 
@@ -76,8 +83,8 @@ class RequestDelegate(_RowDelegate):
         if column == FROM:
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(theme.color("lan" if record.lane == "lan" else "accent"))
-            painter.drawEllipse(QRectF(rect.left(), rect.center().y() - 4, 8, 8))
-            self.text(painter, rect.adjusted(16, 0, 0, 0), words, "text", medium=True)
+            painter.drawEllipse(placed_in(painter, rect, QRectF(rect.left(), rect.center().y() - 4, 8, 8)))
+            self.text(painter, placed_in(painter, rect, rect.adjusted(16, 0, 0, 0)), words, "text", medium=True)
         elif column == ACTION:
             name = "x" if record.state in LIVE else "ellipsis"
             spot = QRectF(rect.center().x() - 8, rect.center().y() - 8, 16, 16)
@@ -96,13 +103,16 @@ class RequestDelegate(_RowDelegate):
         shown = metrics.elidedText(words, Qt.TextElideMode.ElideRight, int(rect.width()) - 24)
         height = metrics.height() + 6
         box = QRectF(rect.left(), rect.center().y() - height / 2, metrics.horizontalAdvance(shown) + 24, height)
+        dot = placed_in(painter, rect, QRectF(box.left() + 7, box.center().y() - 2.5, 5, 5))
+        inside = placed_in(painter, rect, box.adjusted(17, 0, 0, 0))
+        box = placed_in(painter, rect, box)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(theme.color(fill))
         painter.drawRoundedRect(box, 4, 4)
         painter.setBrush(theme.color(role))
-        painter.drawEllipse(QRectF(box.left() + 7, box.center().y() - 2.5, 5, 5))
+        painter.drawEllipse(dot)
         painter.setPen(theme.color(role))
-        painter.drawText(box.adjusted(17, 0, 0, 0), _LEFT, shown)
+        painter.drawText(inside, _LEFT, shown)
 
 
 class AnswerDelegate(_RowDelegate):

@@ -11,6 +11,7 @@ from gui import theme
 from gui.icons import paint_icon
 from gui.language import tr
 from gui.server_bridge import ServerBridge
+from gui.widgets.basics import placed
 from gui.widgets.progress import paint_ring
 
 HEIGHT = 36
@@ -89,25 +90,27 @@ class ServerPill(QAbstractButton):
         painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), HEIGHT / 2, HEIGHT / 2)
         middle = self.height() / 2
         if self._look == "busy":
-            paint_ring(painter, QRectF(13, middle - 6, 12, 12), self._phase)
+            paint_ring(painter, placed(self, QRectF(13, middle - 6, 12, 12)), self._phase)
         elif self._look == "error":
-            paint_icon(painter, "circle-alert", QRectF(12, middle - 7, 14, 14), theme.color("error"))
+            paint_icon(painter, "circle-alert", placed(self, QRectF(12, middle - 7, 14, 14)), theme.color("error"))
         elif self._look == "off":
             painter.setPen(QPen(theme.color("text2"), 1.75))
             painter.setBrush(Qt.BrushStyle.NoBrush)
-            painter.drawEllipse(QRectF(15, middle - 3.75, 7.5, 7.5))
+            painter.drawEllipse(placed(self, QRectF(15, middle - 3.75, 7.5, 7.5)))
         else:
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(theme.color(hue))
-            painter.drawEllipse(QRectF(14, middle - 4.5, 9, 9))
+            painter.drawEllipse(placed(self, QRectF(14, middle - 4.5, 9, 9)))
         painter.setPen(theme.color(hue or "text"))
         painter.setFont(theme.font("body", semibold=True))
         metrics = painter.fontMetrics()
-        painter.drawText(QRectF(32, 0, self.width(), self.height()), int(Qt.AlignmentFlag.AlignVCenter), self._words)
+        room = QRectF(32, 0, self.width() - 32, self.height())
+        painter.drawText(placed(self, room), int(Qt.AlignmentFlag.AlignVCenter), self._words)
         if self._count:
-            x = 32 + metrics.horizontalAdvance(self._words) + 10
+            room.setLeft(32 + metrics.horizontalAdvance(self._words) + 10)
             painter.setFont(theme.font("body", medium=True))
-            painter.drawText(QRectF(x, 0, self.width(), self.height()), int(Qt.AlignmentFlag.AlignVCenter), self._count)
-        chevron = QRectF(self.width() - 26, middle - 7, 14, 14)
-        paint_icon(painter, "chevron-right", chevron, theme.color(hue or "text2"))
+            painter.drawText(placed(self, room), int(Qt.AlignmentFlag.AlignVCenter), self._count)
+        chevron = placed(self, QRectF(self.width() - 26, middle - 7, 14, 14))
+        onward = "chevron-right" if self.layoutDirection() is Qt.LayoutDirection.LeftToRight else "chevron-left"
+        paint_icon(painter, onward, chevron, theme.color(hue or "text2"))
         painter.end()
