@@ -58,7 +58,7 @@ from engine.prediction import (
 )
 from engine.protocol import Limits, Message
 from engine.serving_types import RequestRecord
-from engine.settings import Settings, SettingsStore, data_dir
+from engine.settings import EngineLimits, Settings, SettingsStore, data_dir
 from engine.supervisor import child_command, child_environment, share_of_cores
 from engine.tuning import Tuning
 from engine.versions import ModelContext, VersionedModel, numbered_folders
@@ -88,8 +88,11 @@ class Engine:
             settings = store.load()
             notice = store.notice
         self.settings = settings
+        """Its limits are those that hold now."""
         self.folder = folder or data_dir()
         self._lock = threading.Lock()
+        self._limiting = threading.Lock()
+        """Held while limits change, so that all of them are of one call."""
         self._closed = False
         self._models: dict[str, VersionedModel] = {}
         self._by_key: dict[tuple[str, str], VersionedModel] = {}
@@ -115,7 +118,7 @@ class Engine:
         self._tuning = Tuning(self._inspector, self._errands, self._golden, self.folder)
         host = HostContext(
             load=LoadContext(
-                limits=settings.limits,
+                limits=lambda: self.settings.limits,
                 threads=self._threads_for,
                 data_dir=self.folder,
                 inspector=self._inspector,
@@ -134,7 +137,6 @@ class Engine:
         )
         self._context = ModelContext(
             host=host,
-            keep_previous_s=settings.limits.keep_previous_s,
             next_serial=lambda: next(self._serials),
             later=self._errands.later,
             check_golden=self._golden.check,
@@ -145,7 +147,7 @@ class Engine:
             time.monotonic,
             self._events.mark_changed,
             lambda sentence: self._events.post(Notice("memory", sentence)),
-            _memory_policy(settings.limits.memory_budget_mb * 1_000_000, settings.limits.unload_idle_s),
+            _memory_policy(settings.limits),
         )
         self._events.start()
         self._clock.start()
@@ -242,8 +244,15 @@ class Engine:
         self._named(model_id).pinned = pinned
         self._events.mark_changed()
 
-    def limit_memory(self, budget_bytes: int | None, idle_s: float | None) -> None:
-        self._memory.set_policy(_memory_policy(budget_bytes or 0, idle_s or 0.0))
+    def limit(self, limits: EngineLimits) -> None:
+        with self._limiting:
+            self.settings = self.settings.model_copy(update={"limits": limits})
+            # A model opened from here on asks the new ones itself.
+            for model in list(self._models.values()):
+                model.limits_changed()
+            self._memory.set_policy(_memory_policy(limits))
+        self._clock.wake(time.monotonic())
+        self._events.mark_changed()
 
     # -- answers ---------------------------------------------------------------------------------------------------
     def predict(self, request: PredictRequest) -> Future[Prediction]:
@@ -569,9 +578,9 @@ def _no_model() -> NoReturn:
     raise PredictionExpired("This answer is no longer kept. Ask again.")
 
 
-def _memory_policy(budget_bytes: int, idle_s: float) -> Policy:
+def _memory_policy(limits: EngineLimits) -> Policy:
     """0 in the settings is no limit."""
-    return Policy(budget_bytes or None, idle_s or None)
+    return Policy(limits.memory_budget_mb * 1_000_000 or None, limits.unload_idle_s or None)
 
 
 def _checked_precision(precision: str | None) -> str | None:

@@ -45,7 +45,8 @@ FileStamp = tuple[tuple[str, int, int, int], ...]
 class LoadContext:
     """What a load needs of the engine."""
 
-    limits: EngineLimits
+    limits: Callable[[], EngineLimits]
+    """Those that hold now."""
     threads: Callable[[str], int]
     """Intra-operation threads for a worker of this model that starts now."""
     data_dir: Path
@@ -65,6 +66,9 @@ class Loaded:
     spec: ModelSpec
     device: str
     max_batch_size: int
+    """Rows of one run, as the worker told: ``batch_limit``, or what the model itself has."""
+    batch_limit: int
+    """The limit that the worker was started with."""
     fingerprint: str
     stamp: FileStamp
     threads: int
@@ -115,6 +119,7 @@ class LoadRun:
         self._device = device
         self._precision = precision
         self._threads = 1
+        self._batch_limit = 1
         self._trust = trust
         self._runtime = runtime
         self._known = known
@@ -198,7 +203,7 @@ class LoadRun:
         call = self._context.inspector.call(
             "inspect",
             {"path": str(self._source), "data_dir": str(self._context.data_dir)},
-            timeout_s=self._context.limits.inspect_timeout_s,
+            timeout_s=self._context.limits().inspect_timeout_s,
         )
         result, _ = self._wait_for(call)
         try:
@@ -241,6 +246,7 @@ class LoadRun:
 
     def _start_worker(self, spec: ModelSpec) -> None:
         self._threads = self._context.threads(self.model_id)
+        self._batch_limit = self._context.limits().max_batch_size
         try:
             client = self._context.start_worker(self.model_id, self._on_message, self._on_exit, self._threads)
         except OSError as error:
@@ -254,7 +260,7 @@ class LoadRun:
                 "spec": spec.to_json(),
                 "device": self._device,
                 "threads": self._threads,
-                "limits": {"max_batch_size": self._context.limits.max_batch_size},
+                "limits": {"max_batch_size": self._batch_limit},
             }
         )
 
@@ -267,10 +273,9 @@ class LoadRun:
             except queue.Empty:
                 if self._tick():
                     last_progress = time.monotonic()
-                elif time.monotonic() - last_progress > self._context.limits.load_stall_s:
+                elif time.monotonic() - last_progress > (patience := self._context.limits().load_stall_s):
                     raise LoadTimeout(
-                        f"{spec.path.name} showed no progress for {self._context.limits.load_stall_s:.0f} s "
-                        "while loading."
+                        f"{spec.path.name} showed no progress for {patience:.0f} s while loading."
                     ) from None
                 continue
             self._raise_if_cancelled()
@@ -321,9 +326,7 @@ class LoadRun:
             device = str(info["device"])
         except (KeyError, TypeError, ValueError) as error:
             raise _Crashed(LoadFailed("The model's process described the model wrongly.")) from error
-        limit = self._context.limits.max_batch_size
-        rows = max(1, min(batch, limit))
-        return Loaded(client, updated, device, rows, fingerprint, stamp, self._threads)
+        return Loaded(client, updated, device, max(1, batch), self._batch_limit, fingerprint, stamp, self._threads)
 
     # -- waiting and progress --------------------------------------------------------------------------------------
     def _wait_for(self, call: Future[Any]) -> Any:

@@ -172,7 +172,10 @@ class ModelHost:
         self._batch_ids = itertools.count(1)
         self._refinements: dict[str, _Refinement] = {}
         self._refinement_ids = itertools.count(1)
-        self._max_batch = self._limits.max_batch_size
+        self._fits: int | None = None
+        """Rows of one run that the model, or its device's memory, was found to allow; None: as many as one likes."""
+        self._told_batch_limit = 0
+        """The limit of rows that the process which runs now was told last."""
         self._suspects = Suspects()
         self._policy = RestartPolicy(self._limits)
         self._restart_at: float | None = None
@@ -375,6 +378,11 @@ class ModelHost:
         if client is not None:
             client.join(10.0)
 
+    def limits_changed(self) -> None:
+        """Others hold from now on: the line asks them itself, the worker has to be told."""
+        with self._exclusive():
+            self._tell_batch_limit()
+
     def tick(self) -> float | None:
         """Do what time asks for: deadlines, hangs, restarts, unloads. The clock time of the next tick, or None."""
         with self._exclusive():
@@ -433,7 +441,10 @@ class ModelHost:
             self._client = loaded.client
             self._resting = False
             self.used_at = self._context.clock()
-            self._max_batch = min(self._max_batch, loaded.max_batch_size)
+            self._told_batch_limit = loaded.batch_limit
+            if loaded.max_batch_size != loaded.batch_limit:
+                self._learn(loaded.max_batch_size)
+            self._tell_batch_limit()
             self._was_ready = True
             self._error = None
             self._trust = False
@@ -504,7 +515,7 @@ class ModelHost:
         self._count_inferences(message)
         learnt = message.header.get("max_batch_size")
         if isinstance(learnt, int) and not isinstance(learnt, bool) and learnt >= 1:
-            self._max_batch = min(self._max_batch, learnt)
+            self._learn(learnt)
         del self._batches[batch.id]
         self._counts.statistics.ran(len(batch.items))
         now = self._context.clock()
@@ -628,7 +639,7 @@ class ModelHost:
             },
             [buffer for item in items for buffer in item.payload.buffers],
         )
-        self._context.wake(now + self._limits.hang_after_s)
+        self._context.wake(now + self._limits().hang_after_s)
         self._context.mark_changed()
 
     def _recall_for(self, item: Waiting[Job]) -> None:
@@ -673,7 +684,7 @@ class ModelHost:
         if pause is None:
             self._settle_failed_load(
                 ModelFailed(
-                    f"{self.id} stopped {self._limits.restarts + 1} times in a short while and is not started again. "
+                    f"{self.id} stopped {self._limits().restarts + 1} times in a short while and is not started again. "
                     f"{cause.message}",
                     details=cause.details,
                 )
@@ -760,6 +771,21 @@ class ModelHost:
             client = self._client
             self._after(lambda: client.kill("The model was closed."))
 
+    # -- how many at once -------------------------------------------------------------------------------------------
+    @property
+    def _max_batch(self) -> int:
+        limit = self._limits().max_batch_size
+        return limit if self._fits is None else min(limit, self._fits)
+
+    def _learn(self, rows: int) -> None:
+        self._fits = rows if self._fits is None else min(self._fits, rows)
+
+    def _tell_batch_limit(self) -> None:
+        limit = self._limits().max_batch_size
+        if self._client is not None and limit != self._told_batch_limit:
+            self._told_batch_limit = limit
+            self._client.send({"type": "limit", "max_batch_size": limit})
+
     # -- small parts -----------------------------------------------------------------------------------------------
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -807,16 +833,16 @@ class ModelHost:
 
     def _check_hang(self, now: float) -> None:
         head = next(iter(self._batches.values()), None)
-        if head is not None and self._client is not None and head.heads_at + self._limits.hang_after_s <= now:
+        if head is not None and self._client is not None and head.heads_at + self._limits().hang_after_s <= now:
             client = self._client
-            seconds = self._limits.hang_after_s
+            seconds = self._limits().hang_after_s
             self._after(lambda: client.kill(f"The model ran longer than {seconds:.0f} s on one batch."))
 
     def _head_changed(self, now: float) -> None:
         head = next(iter(self._batches.values()), None)
         if head is not None:
             head.heads_at = now
-            self._context.wake(now + self._limits.hang_after_s)
+            self._context.wake(now + self._limits().hang_after_s)
 
     def _next_tick(self) -> float | None:
         times = [t for t in (self._queue.next_deadline(), self._restart_at, self._stop_at) if t is not None]
@@ -824,7 +850,7 @@ class ModelHost:
             times += [i.deadline for i in batch.items.values() if not i.payload.settled]
         head = next(iter(self._batches.values()), None)
         if head is not None:
-            times.append(head.heads_at + self._limits.hang_after_s)
+            times.append(head.heads_at + self._limits().hang_after_s)
         return min(times, default=None)
 
     def _turn_away(self, error: EngineError) -> None:

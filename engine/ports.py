@@ -20,6 +20,7 @@ from engine.prediction import (
     TablePreview,
 )
 from engine.serving_types import RequestRecord
+from engine.settings import EngineLimits
 
 
 class EnginePort(Protocol):
@@ -66,10 +67,12 @@ class EnginePort(Protocol):
     def pin(self, model_id: str, pinned: bool) -> None:
         """Never, or again, close this model to save memory. Raises ModelNotFound."""
 
-    def limit_memory(self, budget_bytes: int | None, idle_s: float | None) -> None:
-        """What models may have together, and after how long without a question one is closed; None: no such limit. A
-        model that is closed so is offered, and its next question loads it again; one that is being asked, loaded or
-        swapped, or is pinned, never is."""
+    def limit(self, limits: EngineLimits) -> None:
+        """Let these limits hold from now on, in place of all that held before; of two calls the later one wins. A
+        request that has a place in the line keeps it, also where there are fewer places now.
+
+        A model that is closed for ``memory_budget_mb`` or ``unload_idle_s`` is offered, and its next question loads it
+        again; one that is being asked, loaded or swapped, or is pinned, never is."""
 
     def predict(self, request: PredictRequest) -> Future[Prediction]:
         """Queue one request. Cancelling the future drops the request if it still waits. Errors come through it."""

@@ -69,7 +69,6 @@ class ModelContext:
     None where the model has no golden sample; it never blocks and never calls back on the caller's stack."""
 
     host: HostContext
-    keep_previous_s: float
     next_serial: Callable[[], int]
     later: Callable[..., None]
     """Call a function with its arguments on another thread, soon."""
@@ -313,6 +312,11 @@ class VersionedModel:
         times += [host.tick() for host in self.hosts()]
         return min((time for time in times if time is not None), default=None)
 
+    def limits_changed(self) -> None:
+        """Others hold from now on."""
+        for host in self.hosts():
+            host.limits_changed()
+
     # -- memory (engine.memory.Resident) -----------------------------------------------------------------------------
     @property
     def pids(self) -> tuple[int, ...]:
@@ -392,8 +396,12 @@ class VersionedModel:
             displaced.retire()
         return host
 
+    @property
+    def _keep_previous_s(self) -> float:
+        return self._context.host.load.limits().keep_previous_s
+
     def _keep(self, host: ModelHost) -> None:
-        until = self._context.host.clock() + self._context.keep_previous_s
+        until = self._context.host.clock() + self._keep_previous_s
         self._keep_until[host] = until
         self._context.host.wake(until)
 
@@ -472,7 +480,7 @@ class VersionedModel:
         if former is not None and former.host is not None and former.host is not host:
             self._let_go(former.host)
             effects.append(former.host.retire)
-        usable = old.state in _CAN_ANSWER and self._context.keep_previous_s > 0
+        usable = old.state in _CAN_ANSWER and self._keep_previous_s > 0
         self._former = _Former(old if usable else None, old.loaded, old.version)
         if usable:
             self._keep(old)

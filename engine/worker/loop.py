@@ -79,7 +79,7 @@ class WorkerLoop:
         self._loading = False
         self._model: LoadedModel | None = None
         self._kept = KeptResults()
-        self._told_max_batch = 0
+        self._told_fits: int | None = None
 
     def run(self) -> int:
         """Serve until ``stop`` or the end of the channel; the result is the exit code. Raises ProtocolError."""
@@ -109,6 +109,10 @@ class WorkerLoop:
             self._to_decode.put(batch)
         elif message.type == "recall":
             self._recall(header["batch"])
+        elif message.type == "limit":
+            if self._model is None:
+                raise ProtocolError("a limit for a model that is not ready")
+            self._model.executor.limit = max(1, int(header["max_batch_size"]))
         elif message.type == "refine":
             self._to_refine.put(header)
         else:
@@ -162,7 +166,6 @@ class WorkerLoop:
             self._sender.send({"type": "failed", "error": error_json(error)})
             self._leave(0)
         self._model = model
-        self._told_max_batch = model.executor.max_rows
         self._sender.send({"type": "ready", "info": model.info()})
         self._ready.set()
         while True:
@@ -221,8 +224,8 @@ class WorkerLoop:
         done: dict[str, Any] = {
             "type": "done", "batch": batch.id, "items": items, "inferences": model.executor.inferences,
         }  # fmt: skip
-        if model.executor.max_rows != self._told_max_batch:
-            done["max_batch_size"] = self._told_max_batch = model.executor.max_rows
+        if model.executor.fits != self._told_fits:
+            done["max_batch_size"] = self._told_fits = model.executor.fits
         with self._lock:
             del self._batches[batch.id]
         self._sender.send(done, buffers)

@@ -16,7 +16,7 @@ from engine.errors import EngineError, PredictionExpired
 from engine.events import ModelState, Notice
 from engine.memory import MemoryWatch, Policy, process_bytes
 from engine.prediction import Prediction, PredictRequest
-from tests.engine.engine_harness import PATIENCE_S, fake, loaded, row, running_engine
+from tests.engine.engine_harness import PATIENCE_S, fake, limit, loaded, row, running_engine
 
 MB = 1_000_000
 
@@ -137,13 +137,13 @@ def test_an_idle_model_rests_and_answers_again(tmp_path: Path) -> None:
         pid = entry(engine)["worker_pid"]
         assert isinstance(pid, int)
         first = engine.predict(row(1.0)).result(PATIENCE_S)
-        engine.limit_memory(None, 0.001)
+        limit(engine, unload_idle_s=0.001)
         until(lambda: entry(engine)["state"] == "UNLOADED", "it rests")
         assert (entry(engine)["worker_pid"], entry(engine)["offered"]) == (None, True)
         until(lambda: not psutil.pid_exists(pid), "its process has ended")
         with pytest.raises(PredictionExpired):
             engine.refine(first.id, {}).result(PATIENCE_S)
-        engine.limit_memory(None, None)
+        limit(engine, unload_idle_s=0.0)
         assert engine.predict(row(1.0)).result(PATIENCE_S).model == "fake"
         now = entry(engine)
         assert (now["state"], now["loads"], now["version"], now["restarts"]) == ("READY", 2, "1", 0)
@@ -156,7 +156,7 @@ def test_a_pinned_model_stays(tmp_path: Path) -> None:
         loaded(engine, fake())
         loaded(engine, fake("other"))
         engine.pin("fake", True)
-        engine.limit_memory(1, None)
+        limit(engine, memory_budget_mb=1)
         until(lambda: entry(engine, "other")["state"] == "UNLOADED", "the other rests")
         assert entry(engine)["state"] == "READY"
         engine.pin("fake", False)
@@ -169,7 +169,7 @@ def test_a_model_that_is_being_asked_is_never_closed(tmp_path: Path) -> None:
         loaded(engine, fake(started_file=str(started), gate_file=str(gate)))
         answer = engine.predict(row(1.0))
         until(started.exists, "the model computes")
-        engine.limit_memory(1, 0.001)
+        limit(engine, memory_budget_mb=1, unload_idle_s=0.001)
         for _ in range(3):
             engine._memory.look()
         assert entry(engine)["state"] == "READY"
