@@ -241,7 +241,7 @@ class Engine:
 
     def pin(self, model_id: str, pinned: bool) -> None:
         """Raises ModelNotFound."""
-        self._named(model_id).pinned = pinned
+        self._named(model_id).pin(pinned)
         self._events.mark_changed()
 
     def limit(self, limits: EngineLimits) -> None:
@@ -418,7 +418,7 @@ class Engine:
     def _same_model(self, location: str, device: str | None) -> VersionedModel | None:
         """A model that is open on whichever device is the one asked for, where none, or just that one, was named."""
         for (other, _), model in self._by_key.items():
-            if other == location and (device is None or model.entry()["device"] == device):
+            if other == location and (device is None or model.device == device):
                 return model
         return None
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -320,19 +321,21 @@ class ModelHost:
                     self._stop_if_idle()
         return done
 
-    def rest(self) -> bool:
-        """End the worker of a model that nobody asks; the next question loads it again. False, and nothing done, where
-        it is not ready or not idle. Under the same lock as :meth:`predict`: no question is lost in between."""
-        with self._exclusive():
+    def rest(self) -> Callable[[], None] | None:
+        """Give up the worker of a model that nobody asks; the next question loads it again. None, and nothing done,
+        where it is not ready or not idle. Under the same lock as :meth:`predict`: no question is lost in between.
+
+        The result ends the process, and is for the caller to call: it may hold a lock of its own, so that whatever
+        forbids the rest comes before the decision or after it."""
+        with self._lock:
             client = self._client
             busy = self._batches or len(self._queue) or self._refinements or self._tickets
             if client is None or self._state is not ModelState.READY or busy or self._retiring:
-                return False
+                return None
             self._client = None
             self._resting = self._offered = True
             self._set_state(ModelState.UNLOADED)
-            self._after(lambda: client.kill("The model rests until it is asked again."))
-            return True
+            return partial(client.kill, "The model rests until it is asked again.")
 
     def retire(self) -> None:
         """Take no more requests; end the worker once those taken are answered."""

@@ -94,7 +94,8 @@ class _Former:
 class VersionedModel:
     """One model under one id. Thread-safe; nothing here blocks.
 
-    Lock order: a host may be asked for its entry under this lock; whatever settles futures runs after it is released.
+    Lock order: a host may be asked for its entry, or to rest, under this lock; whatever settles futures runs after it
+    is released.
     """
 
     def __init__(
@@ -130,8 +131,7 @@ class VersionedModel:
         self._golden: dict[str, GoldenReport] = {}
         self._unloading = False
         self._removed = False
-        self.pinned = False
-        """Never closed to save memory."""
+        self._pinned = False
         self._folders: dict[str, Path] = {}
         self._serving = self._new_host(
             self._newest(numbered), device=device, precision=precision, offered=offered, trust=trust, audible=True
@@ -192,6 +192,12 @@ class VersionedModel:
     @property
     def serving(self) -> ModelHost:
         return self._serving
+
+    @property
+    def device(self) -> str:
+        """Where the serving version runs, or ran before it was let rest; before its first load, as was asked."""
+        loaded = self._serving.loaded
+        return loaded.device if loaded is not None else self._serving.device_asked
 
     def is_computing_in(self, precision: str | None) -> bool:
         """Whether a load asking for this precision (None: any) has nothing to change."""
@@ -328,12 +334,25 @@ class VersionedModel:
         return self._serving.used_at
 
     def rest(self) -> bool:
-        """Let the serving version's worker end where nobody asks it and no other version is being loaded."""
+        """Let the serving version's worker end where nobody asks it, no other version is being loaded, and it is not
+        pinned. A swap or a pin that has begun before is seen: both are decided under this lock."""
         with self._lock:
-            if self._swap is not None or self._unloading:
+            if self._swap is not None or self._unloading or self._pinned:
                 return False
-            host = self._serving
-        return host.rest()
+            end = self._serving.rest()
+        if end is not None:
+            end()
+        return end is not None
+
+    @property
+    def pinned(self) -> bool:
+        """Never closed to save memory."""
+        return self._pinned
+
+    def pin(self, pinned: bool) -> None:
+        """Holds once it returns."""
+        with self._lock:
+            self._pinned = pinned
 
     def hosts(self) -> list[ModelHost]:
         with self._lock:
@@ -576,7 +595,7 @@ class VersionedModel:
             "swap": str(self._swap.host.state) if self._swap is not None else None,
             "swap_error": _as_json(self._swap_error),
             "golden": golden_entry(self._golden),
-            "pinned": self.pinned,
+            "pinned": self._pinned,
             "path": str(self.location.path if isinstance(self.location, ModelSpec) else self.location),
         }
 

@@ -226,6 +226,50 @@ def test_a_version_being_loaded_keeps_the_one_before_awake(tmp_path: Path) -> No
         assert engine.predict(PredictRequest("fake", row(1.0).data)).result(PATIENCE_S).version == "2"
 
 
+@pytest.mark.parametrize("what", ["pin", "reload"])
+def test_a_rest_is_decided_and_begun_before_or_after_a_pin_or_a_swap(tmp_path: Path, what: str) -> None:
+    """One that came just before the process was to end counts, or comes after it: never in between."""
+    with running_engine(tmp_path) as (engine, _):
+        loaded(engine, fake())
+        (model,) = engine._models.values()
+        host = model.serving
+        rest, came_first = host.rest, []
+        other = threading.Thread(target=engine.pin if what == "pin" else engine.reload, args=("fake", True))
+
+        def rest_a_moment_later() -> object:
+            other.start()
+            other.join(0.3)
+            came_first.append(not other.is_alive())
+            return rest()
+
+        host.rest = rest_a_moment_later  # type: ignore[method-assign,assignment]
+        rested = model.rest()
+        other.join(PATIENCE_S)
+        assert not (rested and came_first[0])
+        assert not model.rest() or what == "reload"
+
+
+def test_a_pinned_model_does_not_rest_whoever_asks_it_to(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as (engine, _):
+        loaded(engine, fake())
+        (model,) = engine._models.values()
+        engine.pin("fake", True)
+        assert not model.rest()
+        engine.pin("fake", False)
+        assert model.rest()
+
+
+def test_a_model_that_rests_is_the_one_on_the_device_it_had(tmp_path: Path) -> None:
+    """Its device was chosen for it; asked for by that device it is not opened a second time."""
+    with running_engine(tmp_path) as (engine, _):
+        assert loaded(engine, fake())["device"] == "cpu"
+        (model,) = engine._models.values()
+        assert model.rest()
+        assert engine.load(fake(), device="cpu").future.result(PATIENCE_S)["id"] == "fake"
+        assert [m["id"] for m in engine.stats()["models"]] == ["fake"]
+        assert entry(engine)["loads"] == 2
+
+
 def test_the_budget_of_the_settings_holds(tmp_path: Path) -> None:
     with running_engine(tmp_path, memory_budget_mb=1) as (engine, _):
         loaded(engine, fake())
