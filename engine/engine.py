@@ -119,6 +119,7 @@ class Engine:
         host = HostContext(
             load=LoadContext(
                 limits=lambda: self.settings.limits,
+                room=lambda model_id, size: self._memory.room_for(model_id, size),
                 threads=self._threads_for,
                 data_dir=self.folder,
                 inspector=self._inspector,

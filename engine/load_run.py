@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,6 +48,8 @@ class LoadContext:
 
     limits: Callable[[], EngineLimits]
     """Those that hold now."""
+    room: Callable[[str, int], AbstractContextManager[None]]
+    """Makes room for a model of so many bytes, and keeps it while a load runs."""
     threads: Callable[[str], int]
     """Intra-operation threads for a worker of this model that starts now."""
     data_dir: Path
@@ -156,6 +159,10 @@ class LoadRun:
 
     # -- the thread ------------------------------------------------------------------------------------------------
     def _run(self) -> None:
+        with ExitStack() as room:
+            self._load(room)
+
+    def _load(self, room: ExitStack) -> None:
         spec: ModelSpec | None = None
         location = str(self._source if isinstance(self._source, Path) else self._source.model_file)
         crashed = False
@@ -168,6 +175,7 @@ class LoadRun:
                 spec = replace(spec, precision=self._precision or "", evidence=evidence)
             fingerprint = self._check_trust(spec)
             stamp = file_stamp(spec)
+            room.enter_context(self._context.room(self.model_id, sum(size for _, _, size, _ in stamp)))
             self._enter(LoadStage.STARTING)
             self._start_worker(spec)
             info = self._await_ready(spec)

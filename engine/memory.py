@@ -1,14 +1,17 @@
 """How much memory models have, and who gives way: models nobody uses are closed until they are asked again.
 
-A model that is being asked, loaded, swapped or is pinned is never touched. What a process has is its own memory (USS:
-what the system would get back, psutil's ``memory_full_info``), else its resident set. Memory of a GPU is not measured.
+A model that is being asked, loaded, swapped or is pinned is never touched; nor, to keep the budget, the one asked last:
+larger than the whole budget, it would be closed after each answer and loaded again. A load makes room before it starts
+a process. What a process has is its own memory (USS: what the system would get back, psutil's ``memory_full_info``),
+else its resident set. Memory of a GPU is not measured.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -83,7 +86,8 @@ def process_bytes(pid: int) -> int:
 class MemoryWatch:
     """Measures every :data:`EVERY_S` seconds on a thread of its own, and lets models rest as the policy asks.
 
-    ``changed`` is called when the figures did; ``tight(sentence)`` once when a budget cannot be kept.
+    ``changed`` is called when the figures did; ``tight(sentence)`` once when a budget cannot be kept, and once for each
+    model that alone is more than the budget.
     """
 
     def __init__(
@@ -99,7 +103,14 @@ class MemoryWatch:
         self._residents, self._clock, self._changed, self._tight = residents, clock, changed, tight
         self._measure_pid = measure
         self._policy = policy
-        self._told_tight = False
+        self._lock = threading.Lock()
+        """Of what follows: loads make room on threads of their own."""
+        self._told: set[str] = set()
+        """Of which models, or "" for all of them together, it was said that they are too large."""
+        self._seen: dict[str, int] = {}
+        """What a process of a model had when it was measured last."""
+        self._coming: dict[object, int] = {}
+        """What the loads that run now will take."""
         self._wake = threading.Event()
         self._stopped = False
         self.measured = Measured()
@@ -115,7 +126,8 @@ class MemoryWatch:
     def set_policy(self, policy: Policy) -> None:
         """Holds from the next look on, which comes at once."""
         self._policy = policy
-        self._told_tight = False
+        with self._lock:
+            self._told.clear()
         self._wake.set()
 
     def look_soon(self) -> None:
@@ -129,34 +141,86 @@ class MemoryWatch:
 
     def look(self) -> None:
         """Measure once, and let rest who has to. Called by the thread, and by tests."""
-        residents = [resident for resident in self._residents() if resident.pids]
-        sizes = {resident.id: sum(map(self._measure_pid, resident.pids)) for resident in residents}
+        by_use, sizes = self._measure()
         now, policy = self._clock(), self._policy
-        by_use = sorted((r for r in residents if not r.pinned), key=lambda r: r.used_at)
         for resident in by_use:
+            if resident.pinned:
+                continue
             idle = policy.idle_s is not None and now - resident.used_at >= policy.idle_s
             over = policy.budget_bytes is not None and sum(sizes.values()) > policy.budget_bytes
+            over = over and resident is not by_use[-1]
             if (idle or over) and resident.rest():
                 why = "nobody asked it" if idle else "the memory budget is used up"
                 log.info("%s rests until it is asked again: %s", resident.id, why)
                 del sizes[resident.id]
         self._tell(Measured(*_of_computer(), tuple(sorted(sizes.items()))))
 
+    @contextmanager
+    def room_for(self, model_id: str, at_least: int) -> Iterator[None]:
+        """While a load of ``model_id`` runs, from before its process is started: who has to rests now, and what it will
+        take counts for other loads. That is what a process of it had, else ``at_least`` (bytes). Where there is not
+        enough room even so, that is said, and the load goes on."""
+        load = object()
+        with self._lock:
+            needed = self._coming[load] = self._seen.get(model_id, at_least)
+            coming = sum(self._coming.values())
+        try:
+            if (budget := self._policy.budget_bytes) is not None:
+                by_use, sizes = self._measure()
+                for resident in by_use:
+                    if sum(sizes.values()) + coming <= budget:
+                        break
+                    if resident.id != model_id and not resident.pinned and resident.rest():
+                        log.info("%s rests until it is asked again: %s is loaded", resident.id, model_id)
+                        del sizes[resident.id]
+                self._say_if_tight(sizes | {model_id: sizes.get(model_id, 0) + needed}, coming - needed)
+            yield
+        finally:
+            with self._lock:
+                del self._coming[load]
+
+    def _measure(self) -> tuple[list[Resident], dict[str, int]]:
+        """The models with a worker, the one asked last at the end, and what each has."""
+        found = sorted((r for r in self._residents() if r.pids), key=lambda r: r.used_at)
+        sizes = {}
+        for resident in found:
+            each = [size for size in map(self._measure_pid, resident.pids) if size]
+            sizes[resident.id] = sum(each)
+            if each:
+                with self._lock:
+                    self._seen[resident.id] = max(each)
+        return found, sizes
+
+    def _say_if_tight(self, sizes: Mapping[str, int], more: int = 0) -> None:
+        budget, total = self._policy.budget_bytes, sum(sizes.values()) + more
+        if budget is None or total <= budget:
+            with self._lock:
+                self._told.discard("")
+            return
+        largest = max(sizes, key=sizes.__getitem__)
+        alone = sizes[largest] > budget
+        with self._lock:
+            known = len(self._told)
+            self._told.add(largest if alone else "")
+            if len(self._told) == known:
+                return
+        if alone:
+            self._tight(
+                f"{largest} alone needs {_mb(sizes[largest])} MB, more than the {_mb(budget)} MB that models may have "
+                "together. It stays open while it is the one asked last."
+            )
+        else:
+            self._tight(
+                f"The open models need {_mb(total)} MB, more than the {_mb(budget)} MB they may have, and none of them "
+                "can be closed: they are in use, pinned, or the one asked last."
+            )
+
     def _tell(self, found: Measured) -> None:
         before, self.measured = self.measured, found
         moved = max(abs(found.available - before.available), abs(found.models - before.models))
         if {m for m, _ in found.by_model} != {m for m, _ in before.by_model} or moved > WORTH_TELLING * found.total:
             self._changed()
-        budget = self._policy.budget_bytes
-        if budget is not None and found.models > budget:
-            if not self._told_tight:
-                self._told_tight = True
-                self._tight(
-                    f"The open models need {_mb(found.models)} MB, more than the {_mb(budget)} MB they may have, "
-                    "and none of them can be closed: they are in use, or pinned."
-                )
-        else:
-            self._told_tight = False
+        self._say_if_tight(dict(found.by_model))
 
     def _run(self) -> None:
         while not self._stopped:
