@@ -327,7 +327,10 @@ class Engine:
     def stats(self) -> dict[str, Any]:
         measured, policy = self._memory.measured, self._memory.policy
         sizes = dict(measured.by_model)
-        models = [model.entry() | {"memory": sizes.get(model.id)} for model in list(self._models.values())]
+        models = [
+            model.entry() | {"memory": sizes.get(model.id), "device_memory": measured.of_device(model.id)}
+            for model in list(self._models.values())
+        ]
         return {
             "models": models,
             "memory": measured.to_json(policy),

@@ -3,7 +3,7 @@
 A model that is being asked, loaded, swapped or is pinned is never touched; nor, to keep the budget, the one asked last:
 larger than the whole budget, it would be closed after each answer and loaded again. A load makes room before it starts
 a process. What a process has is its own memory (USS: what the system would get back, psutil's ``memory_full_info``),
-else its resident set. Memory of a GPU is not measured.
+else its resident set. Of a GPU's memory the workers tell what PyTorch counts; nobody gives way for it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,39 @@ from typing import Any, Protocol
 
 import psutil
 
+from engine.protocol import ProtocolError
+
 log = logging.getLogger(__name__)
 
+_LONGEST_NAME = 64
 EVERY_S = 2.0
 WORTH_TELLING = 0.01
 """A change by this share of the computer's memory is told at once; less waits for the next event."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Bytes: what one worker has on its device (``reserved`` by PyTorch, ``allocated`` of that by tensors; what the
+    driver needs for the process is in neither), and the device's own."""
+
+    device: str
+    allocated: int
+    reserved: int
+    free: int
+    total: int
+
+    @classmethod
+    def read(cls, told: Any) -> DeviceMemory:
+        """What a worker told. Raises ProtocolError."""
+        if not isinstance(told, dict) or set(told) != {"device", "allocated", "reserved", "free", "total"}:
+            raise ProtocolError("a report of memory that is none")
+        device = told["device"]
+        sizes = [told[name] for name in ("allocated", "reserved", "free", "total")]
+        if not isinstance(device, str) or len(device) > _LONGEST_NAME:
+            raise ProtocolError("memory of a device without a name")
+        if any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < 1 << 53 for n in sizes):
+            raise ProtocolError("sizes of memory that are none")
+        return cls(device, *sizes)
 
 
 class Resident(Protocol):
@@ -38,6 +66,14 @@ class Resident(Protocol):
 
     @property
     def pinned(self) -> bool: ...
+
+    @property
+    def device_memory(self) -> tuple[DeviceMemory, ...]:
+        """What its workers told last of the GPUs they run on."""
+        ...
+
+    def ask_device_memory(self) -> None:
+        """Let its workers tell it anew, soon."""
 
     def rest(self) -> bool:
         """End the idle worker; the next question loads it again. False, and nothing done, where it is not idle."""
@@ -58,6 +94,8 @@ class Measured:
     total: int = 0
     available: int = 0
     by_model: tuple[tuple[str, int], ...] = ()
+    on_devices: tuple[tuple[str, DeviceMemory], ...] = ()
+    """By model as well, for each worker on a GPU."""
 
     @property
     def models(self) -> int:
@@ -67,8 +105,24 @@ class Measured:
         others = max(0, self.total - self.available - self.models)
         return {
             "total": self.total, "available": self.available, "models": self.models, "others": others,
-            "budget": policy.budget_bytes,
+            "budget": policy.budget_bytes, "devices": self._devices(),
         }  # fmt: skip
+
+    def of_device(self, model_id: str) -> dict[str, int] | None:
+        """What a model has of GPUs' memory; None where it runs on none, or has not told yet."""
+        mine = [told for owner, told in self.on_devices if owner == model_id]
+        if not mine:
+            return None
+        return {"allocated": sum(m.allocated for m in mine), "reserved": sum(m.reserved for m in mine)}
+
+    def _devices(self) -> list[dict[str, Any]]:
+        found = []
+        for device in sorted({told.device for _, told in self.on_devices}):
+            here = [told for _, told in self.on_devices if told.device == device]
+            total, free, models = here[0].total, min(told.free for told in here), sum(told.reserved for told in here)
+            others = max(0, total - free - models)
+            found.append({"device": device, "total": total, "free": free, "models": models, "others": others})
+        return found
 
 
 def process_bytes(pid: int) -> int:
@@ -153,7 +207,12 @@ class MemoryWatch:
                 why = "nobody asked it" if idle else "the memory budget is used up"
                 log.info("%s rests until it is asked again: %s", resident.id, why)
                 del sizes[resident.id]
-        self._tell(Measured(*_of_computer(), tuple(sorted(sizes.items()))))
+        told = []
+        for resident in by_use:
+            if resident.id in sizes:
+                told += [(resident.id, report) for report in resident.device_memory]
+                resident.ask_device_memory()
+        self._tell(Measured(*_of_computer(), tuple(sorted(sizes.items())), tuple(told)))
 
     @contextmanager
     def room_for(self, model_id: str, at_least: int) -> Iterator[None]:
@@ -218,7 +277,8 @@ class MemoryWatch:
     def _tell(self, found: Measured) -> None:
         before, self.measured = self.measured, found
         moved = max(abs(found.available - before.available), abs(found.models - before.models))
-        if {m for m, _ in found.by_model} != {m for m, _ in before.by_model} or moved > WORTH_TELLING * found.total:
+        others = {m for m, _ in found.by_model} != {m for m, _ in before.by_model}
+        if others or moved > WORTH_TELLING * found.total or found.on_devices != before.on_devices:
             self._changed()
         self._say_if_tight(dict(found.by_model))
 

@@ -37,6 +37,7 @@ from engine.events import Event, LoadStage, ModelState, ModelStateChanged
 from engine.futures import reject, resolve
 from engine.jobs import Answer, Job, read_answer
 from engine.load_run import PRECISIONS, LoadContext, Loaded, LoadRun
+from engine.memory import DeviceMemory
 from engine.model_spec import ASSUMED, SIDECAR, ModelSpec
 from engine.prediction import LANES, Prediction
 from engine.protocol import Message, ProtocolError
@@ -175,6 +176,8 @@ class ModelHost:
         self._refinement_ids = itertools.count(1)
         self._fits: int | None = None
         """Rows of one run that the model, or its device's memory, was found to allow; None: as many as one likes."""
+        self._device_memory: DeviceMemory | None = None
+        self._memory_asked = False
         self._told_batch_limit = 0
         """The limit of rows that the process which runs now was told last."""
         self._suspects = Suspects()
@@ -215,6 +218,20 @@ class ModelHost:
     def worker_pid(self) -> int | None:
         client = self._client
         return client.pid if client is not None else None
+
+    @property
+    def device_memory(self) -> DeviceMemory | None:
+        """What its process told last of the GPU it runs on; None where it runs on none, or has not told yet."""
+        return self._device_memory if self._client is not None else None
+
+    def ask_device_memory(self) -> None:
+        """Let the process of a model on a GPU tell what it has of it."""
+        with self._exclusive():
+            loaded, client = self._loaded, self._client
+            if client is None or loaded is None or not loaded.device.startswith("cuda") or self._memory_asked:
+                return
+            self._memory_asked = True
+            client.send({"type": "memory"})
 
     @property
     def was_ready(self) -> bool:
@@ -444,6 +461,7 @@ class ModelHost:
             self._client = loaded.client
             self._resting = False
             self.used_at = self._context.clock()
+            self._device_memory, self._memory_asked = None, False
             self._told_batch_limit = loaded.batch_limit
             if loaded.max_batch_size != loaded.batch_limit:
                 self._learn(loaded.max_batch_size)
@@ -488,6 +506,8 @@ class ModelHost:
                 self._batch_of(message).started = True
             elif message.type == "recalled":
                 self._on_recalled(message)
+            elif message.type == "memory":
+                self._on_memory(message)
             elif message.type == "refined":
                 self._on_refined(message)
             else:
@@ -600,6 +620,13 @@ class ModelHost:
         total_ms = (self._context.clock() - refinement.began) * 1000
         prediction = answer.prediction(self.id, self._version, self._loaded.spec.task, total_ms)
         self._after(resolve, refinement.future, prediction)
+
+    def _on_memory(self, message: Message) -> None:
+        if not self._memory_asked:
+            raise ProtocolError("told memory that nobody asked for")
+        self._memory_asked = False
+        told = message.header.get("memory")
+        self._device_memory = None if told is None else DeviceMemory.read(told)
 
     # -- sending ---------------------------------------------------------------------------------------------------
     def _pump(self) -> None:

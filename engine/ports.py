@@ -135,11 +135,13 @@ class EnginePort(Protocol):
     def stats(self) -> dict[str, Any]:
         """``{"models": [{id, task, format, runtime, device, state, loads, requests: {window, network}, worker_pid,
         inferences, waiting, running, restarts, error: {code, message} | None, offered, path, spec, version, versions,
-        workers, swap, swap_error, golden, precision, threads, memory, pinned}], "memory": {total, available, models,
-        others, budget}, "waiting", "running"}``.
+        workers, swap, swap_error, golden, precision, threads, memory, device_memory, pinned}], "memory": {total,
+        available, models, others, budget, devices: [{device, total, free, models, others}]}, "waiting", "running"}``.
 
         ``memory`` is in bytes, measured every two seconds (0 before the first time): of a model's workers, None without
-        one; of the computer, of all models, of all else, and the budget, None for none.
+        one; of the computer, of all models, of all else, and the budget, None for none. ``device_memory`` is
+        ``{allocated, reserved}`` of a GPU's, as PyTorch counts it in the model's workers, None without one; ``devices``
+        has the GPUs that models run on.
 
         ``inferences``: how often the model itself was run for requests (a batch is one); :meth:`refine` adds none.
 

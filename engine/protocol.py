@@ -14,6 +14,7 @@ Messages to a worker (``type`` and its fields; buffers in brackets)::
              wire: {protocol, …}, as :mod:`engine.codecs` reads it; draw: the answer is wanted as a picture
     recall   batch                                       give back a batch that has not started
     limit    max_batch_size                              rows of one run from now on
+    memory                                               what has this process of its device's memory?
     refine   id, prediction, params                      postprocess a kept raw result again
     stop                                                 end; closing the channel means the same
 
@@ -27,6 +28,7 @@ Messages from a worker::
     done     batch, items: [{id, result | error, timing, rows?, echo?}], inferences, max_batch_size?
                                                          [buffers of results, in order]
     recalled batch, ok                                   ok false: it had started, its "done" will come
+    memory   memory: {device, allocated, reserved, free, total} | null
     refined  id, result | error, inferences              [buffers]
 
 A result is ``{"kind": "predictions", "value": […] | {…}}``, ``{"kind": "results", "value": […]}``, both with ``parts``

@@ -34,6 +34,7 @@ from engine.golden import GoldenReport, golden_entry
 from engine.identity import MODEL_SUFFIXES
 from engine.jobs import Job
 from engine.load_run import Loaded
+from engine.memory import DeviceMemory
 from engine.model_host import Counts, HostContext, ModelHost
 from engine.model_spec import FAKE_RUNTIME, ModelSpec, fake_spec
 from engine.prediction import LoadTicket, Prediction
@@ -328,6 +329,16 @@ class VersionedModel:
     def pids(self) -> tuple[int, ...]:
         """Of every worker it has, whichever version."""
         return tuple(pid for host in self.hosts() if (pid := host.worker_pid) is not None)
+
+    @property
+    def device_memory(self) -> tuple[DeviceMemory, ...]:
+        """What its workers told last of the GPUs they run on."""
+        return tuple(told for host in self.hosts() if (told := host.device_memory) is not None)
+
+    def ask_device_memory(self) -> None:
+        """Let its workers tell it anew, soon."""
+        for host in self.hosts():
+            host.ask_device_memory()
 
     @property
     def used_at(self) -> float:

@@ -125,6 +125,7 @@ class FakeEngine:
             "threads": 2,
             "max_batch_size": self.limits.max_batch_size,
             "memory": 300_000_000,
+            "device_memory": None,
             "pinned": False,
         }
         self._models[model.id] = entry
@@ -368,7 +369,7 @@ class FakeEngine:
         mine = sum(entry["memory"] for entry in models if entry["state"] == "READY")
         memory = {
             "total": 16_000_000_000, "available": 10_000_000_000, "models": mine, "others": 6_000_000_000 - mine,
-            "budget": self.limits.memory_budget_mb * 1_000_000 or None,
+            "devices": [], "budget": self.limits.memory_budget_mb * 1_000_000 or None,
         }  # fmt: skip
         return {"models": models, "memory": memory, "waiting": 0, "running": 0}
 

@@ -2,8 +2,8 @@
 
 Threads: the receiving one (the caller of :meth:`WorkerLoop.run`) never waits for work, so the channel is always
 drained; one decodes, one executes, so that a batch computes while the next is decoded; one refines, so that a slider
-does not wait for a batch. The model is loaded by the executing thread: a framework's thread settings hold for the
-thread that makes them.
+does not wait for a batch; one measures the device's memory, for which it may have to wait. The model is loaded by the
+executing thread: a framework's thread settings hold for the thread that makes them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from engine.protocol import PROTOCOL_VERSION, Buffer, Message, ProtocolError
 from engine.worker.allocator import keep_freed_memory
 from engine.worker.answers import KeptResults, answer, error_json
 from engine.worker.channel import Channel
+from engine.worker.device_memory import device_memory
 from engine.worker.drawing import draw
 from engine.worker.execution import DeviceLost
 from engine.worker.loading import DEFAULT_MAX_BATCH, LoadedModel, last_lines, load_model
@@ -74,6 +75,7 @@ class WorkerLoop:
         self._batches: dict[Any, _Batch] = {}
         self._to_execute: queue.Queue[_Batch] = queue.Queue(maxsize=1)
         self._to_decode: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
+        self._to_measure: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._to_refine: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._ready = threading.Event()
         self._loading = False
@@ -84,7 +86,7 @@ class WorkerLoop:
     def run(self) -> int:
         """Serve until ``stop`` or the end of the channel; the result is the exit code. Raises ProtocolError."""
         self._sender.send({"type": "hello", "protocol": PROTOCOL_VERSION, "pid": os.getpid()})
-        for target in (self._decode_batches, self._refine_results):
+        for target in (self._decode_batches, self._refine_results, self._measure_device):
             threading.Thread(target=self._guard, args=(target,), name=target.__name__.strip("_"), daemon=True).start()
         while (message := self._channel.receive()) is not None:
             if message.type == "stop":
@@ -113,6 +115,8 @@ class WorkerLoop:
             if self._model is None:
                 raise ProtocolError("a limit for a model that is not ready")
             self._model.executor.limit = max(1, int(header["max_batch_size"]))
+        elif message.type == "memory":
+            self._to_measure.put(None)
         elif message.type == "refine":
             self._to_refine.put(header)
         else:
@@ -263,6 +267,14 @@ class WorkerLoop:
                 entry, packed = _answer(self._model, raw, params)
             refined = {"type": "refined", "id": header["id"], "inferences": self._model.executor.inferences}
             self._sender.send(refined | entry, packed)
+
+    # -- the measuring thread --------------------------------------------------------------------------------------
+    def _measure_device(self) -> None:
+        self._ready.wait()
+        while True:
+            self._to_measure.get()
+            assert self._model is not None
+            self._sender.send({"type": "memory", "memory": device_memory(self._model.runtime.device)})
 
     # -- every thread but the receiving one ------------------------------------------------------------------------
     def _guard(self, target: Callable[..., None], *args: Any) -> None:

@@ -50,8 +50,8 @@ def test_a_loaded_model_is_described_by_its_entry(engine: EnginePort) -> None:
 def test_memory_is_told_and_a_model_can_be_pinned(engine: EnginePort) -> None:
     engine.load(fake()).future.result(PATIENCE_S)
     stats = engine.stats()
-    assert set(stats["memory"]) == {"total", "available", "models", "others", "budget"}
-    assert "memory" in stats["models"][0]
+    assert set(stats["memory"]) == {"total", "available", "models", "others", "budget", "devices"}
+    assert {"memory", "device_memory"} <= set(stats["models"][0])
     engine.pin("fake", True)
     assert engine.stats()["models"][0]["pinned"] is True
     with pytest.raises(ModelNotFound):

@@ -14,7 +14,7 @@ import pytest
 from engine.engine import Engine
 from engine.errors import EngineError, PredictionExpired
 from engine.events import LoadProgress, LoadStage, ModelState, ModelStateChanged, Notice
-from engine.memory import MemoryWatch, Policy, process_bytes
+from engine.memory import DeviceMemory, MemoryWatch, Policy, process_bytes
 from engine.prediction import Prediction, PredictRequest
 from tests.engine.engine_harness import PATIENCE_S, fake, limit, loaded, row, running_engine
 
@@ -31,6 +31,10 @@ class Model:
     pinned: bool = False
     busy: bool = False
     rested: list[str] = field(default_factory=list)
+    device_memory: tuple[DeviceMemory, ...] = ()
+
+    def ask_device_memory(self) -> None:
+        """It is on no device."""
 
     def rest(self) -> bool:
         if self.busy:
