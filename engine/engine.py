@@ -7,8 +7,6 @@ no picture and parses no model file: workers and the inspector do.
 from __future__ import annotations
 
 import itertools
-import logging
-import queue
 import shutil
 import tempfile
 import threading
@@ -17,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -25,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import numpy as np
 
 from engine.consent import ConsentStore
+from engine.engine_threads import ClockThread, EventThread
 from engine.errands import Errands
 from engine.errors import (
     EngineClosed,
@@ -58,7 +56,7 @@ from engine.prediction import (
 )
 from engine.protocol import Limits, Message
 from engine.serving_types import RequestRecord
-from engine.settings import Settings, SettingsStore, data_dir
+from engine.settings import EngineLimits, Settings, SettingsStore, data_dir
 from engine.supervisor import child_command, child_environment, share_of_cores
 from engine.tuning import Tuning
 from engine.versions import ModelContext, VersionedModel, numbered_folders
@@ -67,9 +65,6 @@ from engine.worker_client import Exit, WorkerClient
 if TYPE_CHECKING:
     from engine.remote import EngineClient
 
-log = logging.getLogger(__name__)
-
-SNAPSHOT_EVERY_S = 0.1
 RECORDS = 100
 _PREVIEW_TIMEOUT_S = 30.0
 T = TypeVar("T")
@@ -88,8 +83,11 @@ class Engine:
             settings = store.load()
             notice = store.notice
         self.settings = settings
+        """Its limits are those that hold now."""
         self.folder = folder or data_dir()
         self._lock = threading.Lock()
+        self._limiting = threading.Lock()
+        """Held while limits change, so that all of them are of one call."""
         self._closed = False
         self._models: dict[str, VersionedModel] = {}
         self._by_key: dict[tuple[str, str], VersionedModel] = {}
@@ -100,7 +98,7 @@ class Engine:
         """Those without an answer yet, by id."""
         self._scratch = Path(tempfile.mkdtemp(prefix="deskside-"))
         self._bus = EventBus()
-        self._events = _EventThread(self._bus, self._snapshot)
+        self._events = EventThread(self._bus, self._snapshot)
         self._journal = Journal(
             self.folder / "journal.sqlite3", lambda sentence: self._events.post(Notice("journal", sentence))
         )
@@ -109,13 +107,14 @@ class Engine:
                 "inspector", on_message, on_exit, arguments=("--inspect",), limits=limits
             )
         )
-        self._clock = _ClockThread(time.monotonic, self._tick_models)
+        self._clock = ClockThread(time.monotonic, self._tick_models)
         self._errands = Errands()
         self._golden = GoldenChecks(self.folder, self._errands.later, lambda: next(self._job_ids))
         self._tuning = Tuning(self._inspector, self._errands, self._golden, self.folder)
         host = HostContext(
             load=LoadContext(
-                limits=settings.limits,
+                limits=lambda: self.settings.limits,
+                room=lambda model_id, size: self._memory.room_for(model_id, size),
                 threads=self._threads_for,
                 data_dir=self.folder,
                 inspector=self._inspector,
@@ -134,7 +133,6 @@ class Engine:
         )
         self._context = ModelContext(
             host=host,
-            keep_previous_s=settings.limits.keep_previous_s,
             next_serial=lambda: next(self._serials),
             later=self._errands.later,
             check_golden=self._golden.check,
@@ -145,7 +143,7 @@ class Engine:
             time.monotonic,
             self._events.mark_changed,
             lambda sentence: self._events.post(Notice("memory", sentence)),
-            _memory_policy(settings.limits.memory_budget_mb * 1_000_000, settings.limits.unload_idle_s),
+            _memory_policy(settings.limits),
         )
         self._events.start()
         self._clock.start()
@@ -239,11 +237,18 @@ class Engine:
 
     def pin(self, model_id: str, pinned: bool) -> None:
         """Raises ModelNotFound."""
-        self._named(model_id).pinned = pinned
+        self._named(model_id).pin(pinned)
         self._events.mark_changed()
 
-    def limit_memory(self, budget_bytes: int | None, idle_s: float | None) -> None:
-        self._memory.set_policy(_memory_policy(budget_bytes or 0, idle_s or 0.0))
+    def limit(self, limits: EngineLimits) -> None:
+        with self._limiting:
+            self.settings = self.settings.model_copy(update={"limits": limits})
+            # A model opened from here on asks the new ones itself.
+            for model in list(self._models.values()):
+                model.limits_changed()
+            self._memory.set_policy(_memory_policy(limits))
+        self._clock.wake(time.monotonic())
+        self._events.mark_changed()
 
     # -- answers ---------------------------------------------------------------------------------------------------
     def predict(self, request: PredictRequest) -> Future[Prediction]:
@@ -317,7 +322,10 @@ class Engine:
     def stats(self) -> dict[str, Any]:
         measured, policy = self._memory.measured, self._memory.policy
         sizes = dict(measured.by_model)
-        models = [model.entry() | {"memory": sizes.get(model.id)} for model in list(self._models.values())]
+        models = [
+            model.entry() | {"memory": sizes.get(model.id), "device_memory": measured.of_device(model.id)}
+            for model in list(self._models.values())
+        ]
         return {
             "models": models,
             "memory": measured.to_json(policy),
@@ -409,7 +417,7 @@ class Engine:
     def _same_model(self, location: str, device: str | None) -> VersionedModel | None:
         """A model that is open on whichever device is the one asked for, where none, or just that one, was named."""
         for (other, _), model in self._by_key.items():
-            if other == location and (device is None or model.entry()["device"] == device):
+            if other == location and (device is None or model.device == device):
                 return model
         return None
 
@@ -468,110 +476,13 @@ class Engine:
         return Snapshot(self.stats(), self.requests())
 
 
-class _Wake(Enum):
-    CHANGED = 1
-    STOP = 2
-
-
-class _EventThread:
-    """Publishes events in the order they were posted, and a snapshot at most every ``SNAPSHOT_EVERY_S``."""
-
-    def __init__(self, bus: EventBus, snapshot: Callable[[], Snapshot]) -> None:
-        self._bus = bus
-        self._snapshot = snapshot
-        self._queue: queue.SimpleQueue[Event | _Wake | Callable[[], None]] = queue.SimpleQueue()
-        self._changed = False
-        self._thread = threading.Thread(target=self._run, name="engine-events", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def post(self, event: Event) -> None:
-        self._queue.put(event)
-
-    def after_all(self, callback: Callable[[], None]) -> None:
-        """Call once all that was posted so far has been published."""
-        self._queue.put(callback)
-
-    def mark_changed(self) -> None:
-        if not self._changed:
-            self._changed = True
-            self._queue.put(_Wake.CHANGED)
-
-    def stop(self) -> None:
-        """Publish what was posted, then end."""
-        self._queue.put(_Wake.STOP)
-        if self._thread is not threading.current_thread():
-            self._thread.join(5.0)
-
-    def _run(self) -> None:
-        due: float | None = None
-        last = 0.0
-        while True:
-            try:
-                event = self._queue.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
-            except queue.Empty:
-                self._changed, due = False, None
-                last = time.monotonic()
-                self._bus.publish(self._snapshot())
-                continue
-            if event is _Wake.STOP:
-                return
-            if event is _Wake.CHANGED:
-                due = max(time.monotonic(), last + SNAPSHOT_EVERY_S)
-            elif callable(event):
-                event()
-            elif not isinstance(event, _Wake):
-                self._bus.publish(event)
-
-
-class _ClockThread:
-    """Calls ``tick`` when the earliest time anybody asked for has come."""
-
-    def __init__(self, clock: Callable[[], float], tick: Callable[[], None]) -> None:
-        self._clock = clock
-        self._tick = tick
-        self._condition = threading.Condition()
-        self._next = float("inf")
-        self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="engine-clock", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def wake(self, at: float) -> None:
-        with self._condition:
-            if at < self._next:
-                self._next = at
-                self._condition.notify()
-
-    def stop(self) -> None:
-        with self._condition:
-            self._stopped = True
-            self._condition.notify()
-        self._thread.join(5.0)
-
-    def _run(self) -> None:
-        while True:
-            with self._condition:
-                while not self._stopped and (wait := self._next - self._clock()) > 0:
-                    self._condition.wait(min(wait, threading.TIMEOUT_MAX))
-                if self._stopped:
-                    return
-                self._next = float("inf")
-            try:
-                self._tick()
-            except Exception:
-                log.exception("the engine's clock stumbled")
-
-
 def _no_model() -> NoReturn:
     raise PredictionExpired("This answer is no longer kept. Ask again.")
 
 
-def _memory_policy(budget_bytes: int, idle_s: float) -> Policy:
+def _memory_policy(limits: EngineLimits) -> Policy:
     """0 in the settings is no limit."""
-    return Policy(budget_bytes or None, idle_s or None)
+    return Policy(limits.memory_budget_mb * 1_000_000 or None, limits.unload_idle_s or None)
 
 
 def _checked_precision(precision: str | None) -> str | None:

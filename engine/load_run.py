@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,7 +46,10 @@ FileStamp = tuple[tuple[str, int, int, int], ...]
 class LoadContext:
     """What a load needs of the engine."""
 
-    limits: EngineLimits
+    limits: Callable[[], EngineLimits]
+    """Those that hold now."""
+    room: Callable[[str, int], AbstractContextManager[None]]
+    """Makes room for a model of so many bytes, and keeps it while a load runs."""
     threads: Callable[[str], int]
     """Intra-operation threads for a worker of this model that starts now."""
     data_dir: Path
@@ -65,6 +69,9 @@ class Loaded:
     spec: ModelSpec
     device: str
     max_batch_size: int
+    """Rows of one run, as the worker told: ``batch_limit``, or what the model itself has."""
+    batch_limit: int
+    """The limit that the worker was started with."""
     fingerprint: str
     stamp: FileStamp
     threads: int
@@ -115,6 +122,7 @@ class LoadRun:
         self._device = device
         self._precision = precision
         self._threads = 1
+        self._batch_limit = 1
         self._trust = trust
         self._runtime = runtime
         self._known = known
@@ -151,6 +159,10 @@ class LoadRun:
 
     # -- the thread ------------------------------------------------------------------------------------------------
     def _run(self) -> None:
+        with ExitStack() as room:
+            self._load(room)
+
+    def _load(self, room: ExitStack) -> None:
         spec: ModelSpec | None = None
         location = str(self._source if isinstance(self._source, Path) else self._source.model_file)
         crashed = False
@@ -163,6 +175,7 @@ class LoadRun:
                 spec = replace(spec, precision=self._precision or "", evidence=evidence)
             fingerprint = self._check_trust(spec)
             stamp = file_stamp(spec)
+            room.enter_context(self._context.room(self.model_id, sum(size for _, _, size, _ in stamp)))
             self._enter(LoadStage.STARTING)
             self._start_worker(spec)
             info = self._await_ready(spec)
@@ -198,7 +211,7 @@ class LoadRun:
         call = self._context.inspector.call(
             "inspect",
             {"path": str(self._source), "data_dir": str(self._context.data_dir)},
-            timeout_s=self._context.limits.inspect_timeout_s,
+            timeout_s=self._context.limits().inspect_timeout_s,
         )
         result, _ = self._wait_for(call)
         try:
@@ -241,6 +254,7 @@ class LoadRun:
 
     def _start_worker(self, spec: ModelSpec) -> None:
         self._threads = self._context.threads(self.model_id)
+        self._batch_limit = self._context.limits().max_batch_size
         try:
             client = self._context.start_worker(self.model_id, self._on_message, self._on_exit, self._threads)
         except OSError as error:
@@ -254,7 +268,7 @@ class LoadRun:
                 "spec": spec.to_json(),
                 "device": self._device,
                 "threads": self._threads,
-                "limits": {"max_batch_size": self._context.limits.max_batch_size},
+                "limits": {"max_batch_size": self._batch_limit},
             }
         )
 
@@ -267,10 +281,9 @@ class LoadRun:
             except queue.Empty:
                 if self._tick():
                     last_progress = time.monotonic()
-                elif time.monotonic() - last_progress > self._context.limits.load_stall_s:
+                elif time.monotonic() - last_progress > (patience := self._context.limits().load_stall_s):
                     raise LoadTimeout(
-                        f"{spec.path.name} showed no progress for {self._context.limits.load_stall_s:.0f} s "
-                        "while loading."
+                        f"{spec.path.name} showed no progress for {patience:.0f} s while loading."
                     ) from None
                 continue
             self._raise_if_cancelled()
@@ -321,9 +334,7 @@ class LoadRun:
             device = str(info["device"])
         except (KeyError, TypeError, ValueError) as error:
             raise _Crashed(LoadFailed("The model's process described the model wrongly.")) from error
-        limit = self._context.limits.max_batch_size
-        rows = max(1, min(batch, limit))
-        return Loaded(client, updated, device, rows, fingerprint, stamp, self._threads)
+        return Loaded(client, updated, device, max(1, batch), self._batch_limit, fingerprint, stamp, self._threads)
 
     # -- waiting and progress --------------------------------------------------------------------------------------
     def _wait_for(self, call: Future[Any]) -> Any:

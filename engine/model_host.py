@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from engine.events import Event, LoadStage, ModelState, ModelStateChanged
 from engine.futures import reject, resolve
 from engine.jobs import Answer, Job, read_answer
 from engine.load_run import PRECISIONS, LoadContext, Loaded, LoadRun
+from engine.memory import DeviceMemory
 from engine.model_spec import ASSUMED, SIDECAR, ModelSpec
 from engine.prediction import LANES, Prediction
 from engine.protocol import Message, ProtocolError
@@ -172,7 +174,12 @@ class ModelHost:
         self._batch_ids = itertools.count(1)
         self._refinements: dict[str, _Refinement] = {}
         self._refinement_ids = itertools.count(1)
-        self._max_batch = self._limits.max_batch_size
+        self._fits: int | None = None
+        """Rows of one run that the model, or its device's memory, was found to allow; None: as many as one likes."""
+        self._device_memory: DeviceMemory | None = None
+        self._memory_asked = False
+        self._told_batch_limit = 0
+        """The limit of rows that the process which runs now was told last."""
         self._suspects = Suspects()
         self._policy = RestartPolicy(self._limits)
         self._restart_at: float | None = None
@@ -211,6 +218,20 @@ class ModelHost:
     def worker_pid(self) -> int | None:
         client = self._client
         return client.pid if client is not None else None
+
+    @property
+    def device_memory(self) -> DeviceMemory | None:
+        """What its process told last of the GPU it runs on; None where it runs on none, or has not told yet."""
+        return self._device_memory if self._client is not None else None
+
+    def ask_device_memory(self) -> None:
+        """Let the process of a model on a GPU tell what it has of it."""
+        with self._exclusive():
+            loaded, client = self._loaded, self._client
+            if client is None or loaded is None or not loaded.device.startswith("cuda") or self._memory_asked:
+                return
+            self._memory_asked = True
+            client.send({"type": "memory"})
 
     @property
     def was_ready(self) -> bool:
@@ -317,19 +338,21 @@ class ModelHost:
                     self._stop_if_idle()
         return done
 
-    def rest(self) -> bool:
-        """End the worker of a model that nobody asks; the next question loads it again. False, and nothing done, where
-        it is not ready or not idle. Under the same lock as :meth:`predict`: no question is lost in between."""
-        with self._exclusive():
+    def rest(self) -> Callable[[], None] | None:
+        """Give up the worker of a model that nobody asks; the next question loads it again. None, and nothing done,
+        where it is not ready or not idle. Under the same lock as :meth:`predict`: no question is lost in between.
+
+        The result ends the process, and is for the caller to call: it may hold a lock of its own, so that whatever
+        forbids the rest comes before the decision or after it."""
+        with self._lock:
             client = self._client
             busy = self._batches or len(self._queue) or self._refinements or self._tickets
             if client is None or self._state is not ModelState.READY or busy or self._retiring:
-                return False
+                return None
             self._client = None
             self._resting = self._offered = True
             self._set_state(ModelState.UNLOADED)
-            self._after(lambda: client.kill("The model rests until it is asked again."))
-            return True
+            return partial(client.kill, "The model rests until it is asked again.")
 
     def retire(self) -> None:
         """Take no more requests; end the worker once those taken are answered."""
@@ -374,6 +397,11 @@ class ModelHost:
             run.join(10.0)
         if client is not None:
             client.join(10.0)
+
+    def limits_changed(self) -> None:
+        """Others hold from now on: the line asks them itself, the worker has to be told."""
+        with self._exclusive():
+            self._tell_batch_limit()
 
     def tick(self) -> float | None:
         """Do what time asks for: deadlines, hangs, restarts, unloads. The clock time of the next tick, or None."""
@@ -433,7 +461,11 @@ class ModelHost:
             self._client = loaded.client
             self._resting = False
             self.used_at = self._context.clock()
-            self._max_batch = min(self._max_batch, loaded.max_batch_size)
+            self._device_memory, self._memory_asked = None, False
+            self._told_batch_limit = loaded.batch_limit
+            if loaded.max_batch_size != loaded.batch_limit:
+                self._learn(loaded.max_batch_size)
+            self._tell_batch_limit()
             self._was_ready = True
             self._error = None
             self._trust = False
@@ -474,6 +506,8 @@ class ModelHost:
                 self._batch_of(message).started = True
             elif message.type == "recalled":
                 self._on_recalled(message)
+            elif message.type == "memory":
+                self._on_memory(message)
             elif message.type == "refined":
                 self._on_refined(message)
             else:
@@ -504,7 +538,7 @@ class ModelHost:
         self._count_inferences(message)
         learnt = message.header.get("max_batch_size")
         if isinstance(learnt, int) and not isinstance(learnt, bool) and learnt >= 1:
-            self._max_batch = min(self._max_batch, learnt)
+            self._learn(learnt)
         del self._batches[batch.id]
         self._counts.statistics.ran(len(batch.items))
         now = self._context.clock()
@@ -587,6 +621,13 @@ class ModelHost:
         prediction = answer.prediction(self.id, self._version, self._loaded.spec.task, total_ms)
         self._after(resolve, refinement.future, prediction)
 
+    def _on_memory(self, message: Message) -> None:
+        if not self._memory_asked:
+            raise ProtocolError("told memory that nobody asked for")
+        self._memory_asked = False
+        told = message.header.get("memory")
+        self._device_memory = None if told is None else DeviceMemory.read(told)
+
     # -- sending ---------------------------------------------------------------------------------------------------
     def _pump(self) -> None:
         """Form batches late: only while the worker has room for one more."""
@@ -628,7 +669,7 @@ class ModelHost:
             },
             [buffer for item in items for buffer in item.payload.buffers],
         )
-        self._context.wake(now + self._limits.hang_after_s)
+        self._context.wake(now + self._limits().hang_after_s)
         self._context.mark_changed()
 
     def _recall_for(self, item: Waiting[Job]) -> None:
@@ -673,7 +714,7 @@ class ModelHost:
         if pause is None:
             self._settle_failed_load(
                 ModelFailed(
-                    f"{self.id} stopped {self._limits.restarts + 1} times in a short while and is not started again. "
+                    f"{self.id} stopped {self._limits().restarts + 1} times in a short while and is not started again. "
                     f"{cause.message}",
                     details=cause.details,
                 )
@@ -760,6 +801,21 @@ class ModelHost:
             client = self._client
             self._after(lambda: client.kill("The model was closed."))
 
+    # -- how many at once -------------------------------------------------------------------------------------------
+    @property
+    def _max_batch(self) -> int:
+        limit = self._limits().max_batch_size
+        return limit if self._fits is None else min(limit, self._fits)
+
+    def _learn(self, rows: int) -> None:
+        self._fits = rows if self._fits is None else min(self._fits, rows)
+
+    def _tell_batch_limit(self) -> None:
+        limit = self._limits().max_batch_size
+        if self._client is not None and limit != self._told_batch_limit:
+            self._told_batch_limit = limit
+            self._client.send({"type": "limit", "max_batch_size": limit})
+
     # -- small parts -----------------------------------------------------------------------------------------------
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -807,16 +863,16 @@ class ModelHost:
 
     def _check_hang(self, now: float) -> None:
         head = next(iter(self._batches.values()), None)
-        if head is not None and self._client is not None and head.heads_at + self._limits.hang_after_s <= now:
+        if head is not None and self._client is not None and head.heads_at + self._limits().hang_after_s <= now:
             client = self._client
-            seconds = self._limits.hang_after_s
+            seconds = self._limits().hang_after_s
             self._after(lambda: client.kill(f"The model ran longer than {seconds:.0f} s on one batch."))
 
     def _head_changed(self, now: float) -> None:
         head = next(iter(self._batches.values()), None)
         if head is not None:
             head.heads_at = now
-            self._context.wake(now + self._limits.hang_after_s)
+            self._context.wake(now + self._limits().hang_after_s)
 
     def _next_tick(self) -> float | None:
         times = [t for t in (self._queue.next_deadline(), self._restart_at, self._stop_at) if t is not None]
@@ -824,7 +880,7 @@ class ModelHost:
             times += [i.deadline for i in batch.items.values() if not i.payload.settled]
         head = next(iter(self._batches.values()), None)
         if head is not None:
-            times.append(head.heads_at + self._limits.hang_after_s)
+            times.append(head.heads_at + self._limits().hang_after_s)
         return min(times, default=None)
 
     def _turn_away(self, error: EngineError) -> None:

@@ -20,6 +20,7 @@ from engine.prediction import (
     TablePreview,
 )
 from engine.serving_types import RequestRecord
+from engine.settings import EngineLimits
 
 
 class EnginePort(Protocol):
@@ -66,10 +67,12 @@ class EnginePort(Protocol):
     def pin(self, model_id: str, pinned: bool) -> None:
         """Never, or again, close this model to save memory. Raises ModelNotFound."""
 
-    def limit_memory(self, budget_bytes: int | None, idle_s: float | None) -> None:
-        """What models may have together, and after how long without a question one is closed; None: no such limit. A
-        model that is closed so is offered, and its next question loads it again; one that is being asked, loaded or
-        swapped, or is pinned, never is."""
+    def limit(self, limits: EngineLimits) -> None:
+        """Let these limits hold from now on, in place of all that held before; of two calls the later one wins. A
+        request that has a place in the line keeps it, also where there are fewer places now.
+
+        A model that is closed for ``memory_budget_mb`` or ``unload_idle_s`` is offered, and its next question loads it
+        again; one that is being asked, loaded or swapped, or is pinned, never is."""
 
     def predict(self, request: PredictRequest) -> Future[Prediction]:
         """Queue one request. Cancelling the future drops the request if it still waits. Errors come through it."""
@@ -132,11 +135,13 @@ class EnginePort(Protocol):
     def stats(self) -> dict[str, Any]:
         """``{"models": [{id, task, format, runtime, device, state, loads, requests: {window, network}, worker_pid,
         inferences, waiting, running, restarts, error: {code, message} | None, offered, path, spec, version, versions,
-        workers, swap, swap_error, golden, precision, threads, memory, pinned}], "memory": {total, available, models,
-        others, budget}, "waiting", "running"}``.
+        workers, swap, swap_error, golden, precision, threads, memory, device_memory, pinned}], "memory": {total,
+        available, models, others, budget, devices: [{device, total, free, models, others}]}, "waiting", "running"}``.
 
         ``memory`` is in bytes, measured every two seconds (0 before the first time): of a model's workers, None without
-        one; of the computer, of all models, of all else, and the budget, None for none.
+        one; of the computer, of all models, of all else, and the budget, None for none. ``device_memory`` is
+        ``{allocated, reserved}`` of a GPU's, as PyTorch counts it in the model's workers, None without one; ``devices``
+        has the GPUs that models run on.
 
         ``inferences``: how often the model itself was run for requests (a batch is one); :meth:`refine` adds none.
 

@@ -13,6 +13,8 @@ Messages to a worker (``type`` and its fields; buffers in brackets)::
              (tensors: [{name, dtype, shape}], one buffer each); bytes that are a public protocol's body have
              wire: {protocol, …}, as :mod:`engine.codecs` reads it; draw: the answer is wanted as a picture
     recall   batch                                       give back a batch that has not started
+    limit    max_batch_size                              rows of one run from now on
+    memory                                               what has this process of its device's memory?
     refine   id, prediction, params                      postprocess a kept raw result again
     stop                                                 end; closing the channel means the same
 
@@ -26,13 +28,15 @@ Messages from a worker::
     done     batch, items: [{id, result | error, timing, rows?, echo?}], inferences, max_batch_size?
                                                          [buffers of results, in order]
     recalled batch, ok                                   ok false: it had started, its "done" will come
+    memory   memory: {device, allocated, reserved, free, total} | null
     refined  id, result | error, inferences              [buffers]
 
 A result is ``{"kind": "predictions", "value": […] | {…}}``, ``{"kind": "results", "value": […]}``, both with ``parts``
 (:mod:`engine.answer_parts`, one buffer a part) where pictures or arrays are in them, or ``{"kind": "outputs",
 "tensors": [{name, dtype, shape}]}`` with one buffer a tensor. ``timing`` is ``{decode, infer, post}`` in milliseconds.
 An error is ``{code, message, details}``. ``rows`` is how many the model was given for the item, ``echo`` what a public
-protocol's body said of its answer. ``inferences`` counts how often the process has run its model for requests.
+protocol's body said of its answer. ``inferences`` counts how often the process has run its model for requests;
+``max_batch_size`` in ``done`` is what the device's memory was found to allow, told when that changes.
 
 Messages to the inspector: ``call`` id, op, args [buffers]; from it: ``reply`` id, result | error [buffers].
 """

@@ -43,7 +43,7 @@ from engine.prediction import (
 from engine.protocol import Message, ProtocolError, read_frame, write_frame
 from engine.remote_values import pack, unpack
 from engine.serving_types import RequestRecord
-from engine.settings import Settings, SettingsStore
+from engine.settings import EngineLimits, Settings, SettingsStore
 
 log = logging.getLogger(__name__)
 
@@ -131,9 +131,12 @@ class EngineClient:
     def pin(self, model_id: str, pinned: bool) -> None:
         self._now("pin", model_id, pinned)
 
-    def limit_memory(self, budget_bytes: int | None, idle_s: float | None) -> None:
-        """For everybody who shares the engine."""
-        self._now("limit_memory", budget_bytes, idle_s)
+    def limit(self, limits: EngineLimits) -> None:
+        """For everybody who shares the engine, and for a host that is started for this client later."""
+        with self._lock:  # sent in the order in which they are kept
+            self.settings = self.settings.model_copy(update={"limits": limits})
+            told = self._later("limit", limits)
+        told.result(REPLY_S)
 
     def cancel(self, request_id: str) -> bool:
         return bool(self._now("cancel", request_id))

@@ -32,6 +32,7 @@ from engine.prediction import (
 )
 from engine.protocol import Buffer, ProtocolError
 from engine.serving_types import RequestRecord, RequestState
+from engine.settings import EngineLimits
 
 DATACLASSES: dict[str, type[Any]] = {
     cls.__name__: cls
@@ -79,6 +80,8 @@ def _encoded(value: Any, level: int) -> Any:
         return {"$spec": value.to_json()}
     if isinstance(value, Path):
         return {"$path": str(value)}
+    if isinstance(value, EngineLimits):
+        return {"$limits": _encoded(value.model_dump(), level + 1)}
     if is_dataclass(value) and type(value).__name__ in DATACLASSES:
         inner = {each.name: _encoded(getattr(value, each.name), level + 1) for each in fields(value)}
         return {"$data": [type(value).__name__, inner]}
@@ -115,6 +118,8 @@ def _decoded(value: Any, level: int) -> Any:
         return ModelSpec.from_json(inner)
     if kind == "$path":
         return Path(inner)
+    if kind == "$limits":
+        return EngineLimits.model_validate(_decoded(inner, level + 1))
     if kind == "$data":
         return DATACLASSES[inner[0]](**{name: _decoded(field, level + 1) for name, field in inner[1].items()})
     if kind == "$map":

@@ -117,9 +117,12 @@ class _LaneQueue(Generic[Payload]):
 
 
 class ModelQueue(Generic[Payload]):
-    """The requests that wait for one model. Not thread-safe: its owner holds a lock."""
+    """The requests that wait for one model. Not thread-safe: its owner holds a lock.
 
-    def __init__(self, limits: EngineLimits, clock: Callable[[], float]) -> None:
+    ``limits`` are asked each time, so that others hold at once; who has a place keeps it in a line made shorter.
+    """
+
+    def __init__(self, limits: Callable[[], EngineLimits], clock: Callable[[], float]) -> None:
         self._limits = limits
         self._clock = clock
         self._lanes: dict[Lane, _LaneQueue[Payload]] = {lane: _LaneQueue() for lane in LANES}
@@ -145,7 +148,7 @@ class ModelQueue(Generic[Payload]):
 
     def admit(self, item: Waiting[Payload]) -> None:
         """Put ``item`` in line. Raises Busy where the line, or the network's share of it, is full."""
-        limits = self._limits
+        limits = self._limits()
         if len(self._items) >= limits.waiting_requests or self.waiting_bytes + item.size > limits.waiting_bytes:
             raise Busy("Too many requests are waiting for this model. Try again in a moment.")
         if item.lane is Lane.LAN and (
@@ -225,13 +228,13 @@ class ModelQueue(Generic[Payload]):
         best = self.best_lane()
         if best is None or self._since_aged < AGED_ONE_IN - 1:
             return best
-        now = self._clock()
+        now, ageing_s = self._clock(), self._limits().ageing_s
         choice, choice_key = best, (LANES.index(best), float("inf"))
         for index, lane in enumerate(LANES):
             head = self._lanes[lane].head()
             if head is None:
                 continue
-            rank = max(0, index - int((now - head.admitted_at) / self._limits.ageing_s))
+            rank = max(0, index - int((now - head.admitted_at) / ageing_s))
             if (rank, head.admitted_at) < choice_key:
                 choice, choice_key = lane, (rank, head.admitted_at)
         return choice

@@ -10,7 +10,7 @@ import os
 import random
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,17 +75,18 @@ def child_command(settings: WorkerSettings, *arguments: str) -> list[str]:
 class RestartPolicy:
     """At most ``limits.restarts`` restarts in ``limits.restart_window_s``, each after a doubled and jittered pause."""
 
-    limits: EngineLimits
+    limits: Callable[[], EngineLimits]
     jitter: float = 0.2
     _deaths: deque[float] = field(default_factory=deque)
 
     def after_death(self, now: float) -> float | None:
         """Seconds to wait before the next start, or None: no more, the model has failed."""
-        while self._deaths and now - self._deaths[0] > self.limits.restart_window_s:
+        limits = self.limits()
+        while self._deaths and now - self._deaths[0] > limits.restart_window_s:
             self._deaths.popleft()
-        if len(self._deaths) >= self.limits.restarts:
+        if len(self._deaths) >= limits.restarts:
             return None
-        pause = min(self.limits.backoff_last_s, self.limits.backoff_first_s * 2 ** len(self._deaths))
+        pause = min(limits.backoff_last_s, limits.backoff_first_s * 2 ** len(self._deaths))
         self._deaths.append(now)
         return float(pause * (1 + random.uniform(-self.jitter, self.jitter)))
 

@@ -34,6 +34,7 @@ from engine.golden import GoldenReport, golden_entry
 from engine.identity import MODEL_SUFFIXES
 from engine.jobs import Job
 from engine.load_run import Loaded
+from engine.memory import DeviceMemory
 from engine.model_host import Counts, HostContext, ModelHost
 from engine.model_spec import FAKE_RUNTIME, ModelSpec, fake_spec
 from engine.prediction import LoadTicket, Prediction
@@ -69,7 +70,6 @@ class ModelContext:
     None where the model has no golden sample; it never blocks and never calls back on the caller's stack."""
 
     host: HostContext
-    keep_previous_s: float
     next_serial: Callable[[], int]
     later: Callable[..., None]
     """Call a function with its arguments on another thread, soon."""
@@ -95,7 +95,8 @@ class _Former:
 class VersionedModel:
     """One model under one id. Thread-safe; nothing here blocks.
 
-    Lock order: a host may be asked for its entry under this lock; whatever settles futures runs after it is released.
+    Lock order: a host may be asked for its entry, or to rest, under this lock; whatever settles futures runs after it
+    is released.
     """
 
     def __init__(
@@ -131,8 +132,7 @@ class VersionedModel:
         self._golden: dict[str, GoldenReport] = {}
         self._unloading = False
         self._removed = False
-        self.pinned = False
-        """Never closed to save memory."""
+        self._pinned = False
         self._folders: dict[str, Path] = {}
         self._serving = self._new_host(
             self._newest(numbered), device=device, precision=precision, offered=offered, trust=trust, audible=True
@@ -193,6 +193,12 @@ class VersionedModel:
     @property
     def serving(self) -> ModelHost:
         return self._serving
+
+    @property
+    def device(self) -> str:
+        """Where the serving version runs, or ran before it was let rest; before its first load, as was asked."""
+        loaded = self._serving.loaded
+        return loaded.device if loaded is not None else self._serving.device_asked
 
     def is_computing_in(self, precision: str | None) -> bool:
         """Whether a load asking for this precision (None: any) has nothing to change."""
@@ -313,6 +319,11 @@ class VersionedModel:
         times += [host.tick() for host in self.hosts()]
         return min((time for time in times if time is not None), default=None)
 
+    def limits_changed(self) -> None:
+        """Others hold from now on."""
+        for host in self.hosts():
+            host.limits_changed()
+
     # -- memory (engine.memory.Resident) -----------------------------------------------------------------------------
     @property
     def pids(self) -> tuple[int, ...]:
@@ -320,16 +331,39 @@ class VersionedModel:
         return tuple(pid for host in self.hosts() if (pid := host.worker_pid) is not None)
 
     @property
+    def device_memory(self) -> tuple[DeviceMemory, ...]:
+        """What its workers told last of the GPUs they run on."""
+        return tuple(told for host in self.hosts() if (told := host.device_memory) is not None)
+
+    def ask_device_memory(self) -> None:
+        """Let its workers tell it anew, soon."""
+        for host in self.hosts():
+            host.ask_device_memory()
+
+    @property
     def used_at(self) -> float:
         return self._serving.used_at
 
     def rest(self) -> bool:
-        """Let the serving version's worker end where nobody asks it and no other version is being loaded."""
+        """Let the serving version's worker end where nobody asks it, no other version is being loaded, and it is not
+        pinned. A swap or a pin that has begun before is seen: both are decided under this lock."""
         with self._lock:
-            if self._swap is not None or self._unloading:
+            if self._swap is not None or self._unloading or self._pinned:
                 return False
-            host = self._serving
-        return host.rest()
+            end = self._serving.rest()
+        if end is not None:
+            end()
+        return end is not None
+
+    @property
+    def pinned(self) -> bool:
+        """Never closed to save memory."""
+        return self._pinned
+
+    def pin(self, pinned: bool) -> None:
+        """Holds once it returns."""
+        with self._lock:
+            self._pinned = pinned
 
     def hosts(self) -> list[ModelHost]:
         with self._lock:
@@ -392,8 +426,12 @@ class VersionedModel:
             displaced.retire()
         return host
 
+    @property
+    def _keep_previous_s(self) -> float:
+        return self._context.host.load.limits().keep_previous_s
+
     def _keep(self, host: ModelHost) -> None:
-        until = self._context.host.clock() + self._context.keep_previous_s
+        until = self._context.host.clock() + self._keep_previous_s
         self._keep_until[host] = until
         self._context.host.wake(until)
 
@@ -472,7 +510,7 @@ class VersionedModel:
         if former is not None and former.host is not None and former.host is not host:
             self._let_go(former.host)
             effects.append(former.host.retire)
-        usable = old.state in _CAN_ANSWER and self._context.keep_previous_s > 0
+        usable = old.state in _CAN_ANSWER and self._keep_previous_s > 0
         self._former = _Former(old if usable else None, old.loaded, old.version)
         if usable:
             self._keep(old)
@@ -568,7 +606,7 @@ class VersionedModel:
             "swap": str(self._swap.host.state) if self._swap is not None else None,
             "swap_error": _as_json(self._swap_error),
             "golden": golden_entry(self._golden),
-            "pinned": self.pinned,
+            "pinned": self._pinned,
             "path": str(self.location.path if isinstance(self.location, ModelSpec) else self.location),
         }
 

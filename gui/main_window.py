@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ class MainWindow(QMainWindow):
         self._theme_switch = theme_switch
         self._served_with = _of_the_door(settings)
         self._limited_with = settings.limits
+        self._limiting = threading.Lock()
         self.bridge = EngineBridge(engine, self)
         self.loader = ModelLoader(self.bridge, self)
         self.shelf = ModelShelf(self)
@@ -430,13 +432,15 @@ class MainWindow(QMainWindow):
             self.server.apply(settings.server)
         self._on_server_changed()
         if settings.limits != self._limited_with:
-            self._limited_with = limits = settings.limits
-            budget, idle = limits.memory_budget_mb * 1_000_000 or None, limits.unload_idle_s or None
-            self.bridge.run(
-                self, lambda: self.bridge.engine.limit_memory(budget, idle), lambda _: None, self._on_internal
-            )
+            self._limited_with = settings.limits
+            self.bridge.run(self, self._limit_engine, lambda _: None, self._on_internal)
         self.life.keep_session()
         self.server_page.show_settings(settings)
+
+    def _limit_engine(self) -> None:
+        """On a thread of the bridge's: whichever comes last tells the newest limits."""
+        with self._limiting:
+            self.bridge.engine.limit(self._limited_with)
 
     def show_page(self, index: int) -> None:
         self.pages.setCurrentIndex(index)

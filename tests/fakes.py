@@ -39,7 +39,7 @@ from engine.serving_types import (
     ServerState,
     ServerUrl,
 )
-from engine.settings import ServerSettings
+from engine.settings import EngineLimits, ServerSettings
 from engine.sidecar_file import preprocessing_fields
 from engine.statistics import Statistics
 
@@ -83,7 +83,7 @@ class FakeEngine:
         self.records: list[RequestRecord] = []
         self.unloaded: list[str] = []
         self.closed = False
-        self.memory_limits: tuple[int | None, float | None] = (None, None)
+        self.limits = EngineLimits()  # type: ignore[call-arg]
         self.golden: dict[str, GoldenSample] = {}
         self.saved: list[tuple[str, dict[str, Any]]] = []
         self._reports: dict[str, dict[str, GoldenReport]] = {}
@@ -123,7 +123,9 @@ class FakeEngine:
             "golden": None,
             "precision": model.precision or "float32",
             "threads": 2,
+            "max_batch_size": self.limits.max_batch_size,
             "memory": 300_000_000,
+            "device_memory": None,
             "pinned": False,
         }
         self._models[model.id] = entry
@@ -367,7 +369,7 @@ class FakeEngine:
         mine = sum(entry["memory"] for entry in models if entry["state"] == "READY")
         memory = {
             "total": 16_000_000_000, "available": 10_000_000_000, "models": mine, "others": 6_000_000_000 - mine,
-            "budget": self.memory_limits[0],
+            "devices": [], "budget": self.limits.memory_budget_mb * 1_000_000 or None,
         }  # fmt: skip
         return {"models": models, "memory": memory, "waiting": 0, "running": 0}
 
@@ -376,8 +378,10 @@ class FakeEngine:
             raise ModelNotFound("No such model is open.")
         self._models[model_id]["pinned"] = pinned
 
-    def limit_memory(self, budget_bytes: int | None, idle_s: float | None) -> None:
-        self.memory_limits = (budget_bytes, idle_s)
+    def limit(self, limits: EngineLimits) -> None:
+        self.limits = limits
+        for entry in self._models.values():
+            entry["max_batch_size"] = limits.max_batch_size
 
     def cancel(self, request_id: str) -> bool:
         return any(future.cancel() for _, future in self.held if not future.done())

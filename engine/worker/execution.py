@@ -1,7 +1,7 @@
 """Running decoded work on the model: rows of several requests in one call, and what happens when a call fails.
 
 Rows with equal dtypes and shapes run together, at most ``max_rows`` of them. A call that raises is tried again item by
-item, then row by row, once: so a poison row fails alone. Out of device memory halves ``max_rows`` and remembers.
+item, then row by row, once: so a poison row fails alone. Out of device memory halves the rows and remembers (``fits``).
 """
 
 from __future__ import annotations
@@ -78,7 +78,15 @@ class Executor:
         self._fixed_rows = fixed_rows
         self.inferences = 0
         """How often the model was run."""
-        self.max_rows = fixed_rows or max_rows
+        self.limit = max_rows
+        """Rows of one call at most, as is wanted. Another thread may change it: the next call keeps to it."""
+        self.fits: int | None = None
+        """Rows of one call that the device's memory was found to allow; None: nothing was found."""
+
+    @property
+    def max_rows(self) -> int:
+        """Rows of one call."""
+        return self._fixed_rows or (self.limit if self.fits is None else min(self.limit, self.fits))
 
     def execute(self, works: Iterable[Work]) -> None:
         """Run every block of ``works``; outputs and errors are left in the blocks. Raises DeviceLost."""
@@ -124,7 +132,7 @@ class Executor:
             raise DeviceLost(str(error)) from error
         if kind is FailureKind.OUT_OF_MEMORY:
             if rows > 1 and self._fixed_rows is None and not pieces[0].block.whole:
-                self.max_rows = max(1, min(self.max_rows, rows) // 2)
+                self.fits = max(1, min(self.max_rows, rows) // 2)
                 self._run_all(pieces)
                 return
             for piece in pieces:

@@ -2,8 +2,8 @@
 
 Threads: the receiving one (the caller of :meth:`WorkerLoop.run`) never waits for work, so the channel is always
 drained; one decodes, one executes, so that a batch computes while the next is decoded; one refines, so that a slider
-does not wait for a batch. The model is loaded by the executing thread: a framework's thread settings hold for the
-thread that makes them.
+does not wait for a batch; one measures the device's memory, for which it may have to wait. The model is loaded by the
+executing thread: a framework's thread settings hold for the thread that makes them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from engine.protocol import PROTOCOL_VERSION, Buffer, Message, ProtocolError
 from engine.worker.allocator import keep_freed_memory
 from engine.worker.answers import KeptResults, answer, error_json
 from engine.worker.channel import Channel
+from engine.worker.device_memory import device_memory
 from engine.worker.drawing import draw
 from engine.worker.execution import DeviceLost
 from engine.worker.loading import DEFAULT_MAX_BATCH, LoadedModel, last_lines, load_model
@@ -74,17 +75,18 @@ class WorkerLoop:
         self._batches: dict[Any, _Batch] = {}
         self._to_execute: queue.Queue[_Batch] = queue.Queue(maxsize=1)
         self._to_decode: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
+        self._to_measure: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._to_refine: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._ready = threading.Event()
         self._loading = False
         self._model: LoadedModel | None = None
         self._kept = KeptResults()
-        self._told_max_batch = 0
+        self._told_fits: int | None = None
 
     def run(self) -> int:
         """Serve until ``stop`` or the end of the channel; the result is the exit code. Raises ProtocolError."""
         self._sender.send({"type": "hello", "protocol": PROTOCOL_VERSION, "pid": os.getpid()})
-        for target in (self._decode_batches, self._refine_results):
+        for target in (self._decode_batches, self._refine_results, self._measure_device):
             threading.Thread(target=self._guard, args=(target,), name=target.__name__.strip("_"), daemon=True).start()
         while (message := self._channel.receive()) is not None:
             if message.type == "stop":
@@ -109,6 +111,12 @@ class WorkerLoop:
             self._to_decode.put(batch)
         elif message.type == "recall":
             self._recall(header["batch"])
+        elif message.type == "limit":
+            if self._model is None:
+                raise ProtocolError("a limit for a model that is not ready")
+            self._model.executor.limit = max(1, int(header["max_batch_size"]))
+        elif message.type == "memory":
+            self._to_measure.put(None)
         elif message.type == "refine":
             self._to_refine.put(header)
         else:
@@ -162,7 +170,6 @@ class WorkerLoop:
             self._sender.send({"type": "failed", "error": error_json(error)})
             self._leave(0)
         self._model = model
-        self._told_max_batch = model.executor.max_rows
         self._sender.send({"type": "ready", "info": model.info()})
         self._ready.set()
         while True:
@@ -221,8 +228,8 @@ class WorkerLoop:
         done: dict[str, Any] = {
             "type": "done", "batch": batch.id, "items": items, "inferences": model.executor.inferences,
         }  # fmt: skip
-        if model.executor.max_rows != self._told_max_batch:
-            done["max_batch_size"] = self._told_max_batch = model.executor.max_rows
+        if model.executor.fits != self._told_fits:
+            done["max_batch_size"] = self._told_fits = model.executor.fits
         with self._lock:
             del self._batches[batch.id]
         self._sender.send(done, buffers)
@@ -260,6 +267,14 @@ class WorkerLoop:
                 entry, packed = _answer(self._model, raw, params)
             refined = {"type": "refined", "id": header["id"], "inferences": self._model.executor.inferences}
             self._sender.send(refined | entry, packed)
+
+    # -- the measuring thread --------------------------------------------------------------------------------------
+    def _measure_device(self) -> None:
+        self._ready.wait()
+        while True:
+            self._to_measure.get()
+            assert self._model is not None
+            self._sender.send({"type": "memory", "memory": device_memory(self._model.runtime.device)})
 
     # -- every thread but the receiving one ------------------------------------------------------------------------
     def _guard(self, target: Callable[..., None], *args: Any) -> None:

@@ -66,6 +66,11 @@ def running_engine(folder: Path, **limits: Any) -> Iterator[tuple[Engine, Watch]
         yield engine, Watch(engine)
 
 
+def limit(engine: Engine, **changes: Any) -> None:
+    """Change the limits of an engine that runs."""
+    engine.limit(engine.settings.limits.model_copy(update=changes))
+
+
 def fake(name: str = "fake", **options: Any) -> ModelSpec:
     return fake_spec(Path(f"/nowhere/{name}"), name, **options)
 

@@ -366,7 +366,7 @@ def test_ids_name_models_and_the_same_model_is_loaded_once(tmp_path: Path) -> No
 def test_a_bare_engine_works_without_arguments() -> None:
     with Engine() as engine:
         stats = engine.stats()
-        assert set(stats.pop("memory")) == {"total", "available", "models", "others", "budget"}
+        assert set(stats.pop("memory")) == {"total", "available", "models", "others", "budget", "devices"}
         assert stats == {"models": [], "waiting": 0, "running": 0}
 
 

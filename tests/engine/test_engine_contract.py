@@ -15,13 +15,14 @@ from engine.events import Event, ModelState, ModelStateChanged
 from engine.ports import EnginePort
 from engine.prediction import PredictRequest
 from engine.remote import EngineClient
+from engine.settings import EngineLimits
 from tests.engine.engine_harness import PATIENCE_S, fake, quick_settings
 from tests.fakes import FakeEngine
 
 ENTRY_KEYS = {
     "id", "task", "format", "runtime", "device", "state", "loads", "requests", "worker_pid", "waiting", "running",
     "restarts", "error", "offered", "path", "spec", "version", "versions", "workers", "swap", "swap_error", "golden",
-    "precision", "threads", "inferences", "statistics", "pinned",
+    "precision", "threads", "inferences", "statistics", "pinned", "max_batch_size",
 }  # fmt: skip
 DATA = {"x": np.ones((1, 4), np.float32)}
 
@@ -49,16 +50,24 @@ def test_a_loaded_model_is_described_by_its_entry(engine: EnginePort) -> None:
 def test_memory_is_told_and_a_model_can_be_pinned(engine: EnginePort) -> None:
     engine.load(fake()).future.result(PATIENCE_S)
     stats = engine.stats()
-    assert set(stats["memory"]) == {"total", "available", "models", "others", "budget"}
-    assert "memory" in stats["models"][0]
+    assert set(stats["memory"]) == {"total", "available", "models", "others", "budget", "devices"}
+    assert {"memory", "device_memory"} <= set(stats["models"][0])
     engine.pin("fake", True)
     assert engine.stats()["models"][0]["pinned"] is True
     with pytest.raises(ModelNotFound):
         engine.pin("nobody", True)
-    engine.limit_memory(5_000_000_000, 60.0)
-    assert engine.stats()["memory"]["budget"] == 5_000_000_000
-    engine.limit_memory(None, None)
-    assert engine.stats()["memory"]["budget"] is None
+
+
+def test_other_limits_hold_at_once(engine: EnginePort) -> None:
+    engine.load(fake()).future.result(PATIENCE_S)
+    engine.limit(EngineLimits(memory_budget_mb=5_000, max_batch_size=3))  # type: ignore[call-arg]
+    stats = engine.stats()
+    assert stats["memory"]["budget"] == 5_000_000_000
+    assert stats["models"][0]["max_batch_size"] == 3
+    engine.limit(EngineLimits(max_batch_size=20))  # type: ignore[call-arg]
+    stats = engine.stats()
+    assert stats["memory"]["budget"] is None
+    assert stats["models"][0]["max_batch_size"] == 20
 
 
 @pytest.mark.parametrize(("lane", "door"), [("owner", "window"), ("loopback", "network"), ("lan", "network")])

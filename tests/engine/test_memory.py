@@ -13,10 +13,10 @@ import pytest
 
 from engine.engine import Engine
 from engine.errors import EngineError, PredictionExpired
-from engine.events import ModelState, Notice
-from engine.memory import MemoryWatch, Policy, process_bytes
+from engine.events import LoadProgress, LoadStage, ModelState, ModelStateChanged, Notice
+from engine.memory import DeviceMemory, MemoryWatch, Policy, process_bytes
 from engine.prediction import Prediction, PredictRequest
-from tests.engine.engine_harness import PATIENCE_S, fake, loaded, row, running_engine
+from tests.engine.engine_harness import PATIENCE_S, fake, limit, loaded, row, running_engine
 
 MB = 1_000_000
 
@@ -31,6 +31,10 @@ class Model:
     pinned: bool = False
     busy: bool = False
     rested: list[str] = field(default_factory=list)
+    device_memory: tuple[DeviceMemory, ...] = ()
+
+    def ask_device_memory(self) -> None:
+        """It is on no device."""
 
     def rest(self) -> bool:
         if self.busy:
@@ -65,17 +69,72 @@ def test_the_least_recently_used_idle_model_gives_way_first_and_no_more_than_nee
 
 def test_one_in_use_or_pinned_never_gives_way_and_that_is_said_once() -> None:
     said: list[str] = []
-    models = [Model("busy", (500,), 0.0, busy=True), Model("pinned", (500,), 0.0, pinned=True)]
-    looked = watch(models, Policy(budget_bytes=100 * MB, idle_s=1.0), tight=said.append)
+    models = [Model("busy", (500,), 0.0, busy=True), Model("pinned", (500,), 1.0, pinned=True)]
+    looked = watch(models, Policy(budget_bytes=600 * MB, idle_s=1.0), tight=said.append)
     looked.look()
     looked.look()
     assert resting(models) == []
     (sentence,) = said
     assert "1000 MB" in sentence
-    assert "100 MB" in sentence
+    assert "600 MB" in sentence
     models[0].busy = False
     looked.look()
     assert resting(models) == ["busy"]
+
+
+def test_the_one_asked_last_stays_though_it_alone_is_more_than_the_budget_and_that_is_said_once() -> None:
+    """Closed after each answer it would be loaded again for each question."""
+    said: list[str] = []
+    models = [Model("small", (100,), 50.0), Model("large", (700,), 40.0)]
+    looked = watch(models, Policy(budget_bytes=500 * MB), tight=said.append)
+    looked.look()
+    assert resting(models) == ["large"]
+    models[1] = Model("large", (700,), 60.0)
+    looked.look()
+    assert resting(models) == ["small"]
+    models[0] = Model("small", (100,), 70.0)
+    looked.look()
+    models[1] = Model("large", (700,), 80.0)
+    looked.look()
+    assert models[1].rested == []
+    (sentence,) = said
+    assert "large alone needs 700 MB" in sentence
+    assert "500 MB" in sentence
+    looked.set_policy(Policy(budget_bytes=600 * MB))
+    looked.look()
+    assert len(said) == 2
+
+
+def test_a_load_makes_room_first_by_what_was_measured_last_or_the_size_of_the_files() -> None:
+    models = [Model("new", (300,), 90.0), Model("old", (200,), 10.0), Model("back", (150,), 50.0)]
+    looked = watch(models, Policy())
+    looked.look()
+    back = models.pop()
+    looked.set_policy(Policy(budget_bytes=520 * MB))
+    with looked.room_for("other", 20 * MB):
+        assert resting(models) == []
+        # That one counts, though it is not yet measured; of this one it is known what it takes.
+        with looked.room_for("back", 1):
+            assert resting(models) == ["old"]
+    models.append(back)
+    with looked.room_for("third", 60 * MB):
+        assert resting(models) == ["old"]
+    with looked.room_for("third", 80 * MB):
+        assert resting(models) == ["old", "back"]
+
+
+def test_where_there_is_no_room_for_a_load_that_is_said_before_it() -> None:
+    said: list[str] = []
+    models = [Model("busy", (300,), 0.0, busy=True), Model("pinned", (300,), 0.0, pinned=True)]
+    looked = watch(models, Policy(budget_bytes=700 * MB), tight=said.append)
+    with looked.room_for("new", 200 * MB):
+        (sentence,) = said
+        assert "800 MB" in sentence
+    with looked.room_for("giant", 900 * MB):
+        assert "giant alone needs 900 MB" in said[1]
+    assert resting(models) == []
+    with looked.room_for("new", 100 * MB):
+        assert len(said) == 2
 
 
 def test_one_nobody_asked_rests_after_its_time() -> None:
@@ -137,13 +196,13 @@ def test_an_idle_model_rests_and_answers_again(tmp_path: Path) -> None:
         pid = entry(engine)["worker_pid"]
         assert isinstance(pid, int)
         first = engine.predict(row(1.0)).result(PATIENCE_S)
-        engine.limit_memory(None, 0.001)
+        limit(engine, unload_idle_s=0.001)
         until(lambda: entry(engine)["state"] == "UNLOADED", "it rests")
         assert (entry(engine)["worker_pid"], entry(engine)["offered"]) == (None, True)
         until(lambda: not psutil.pid_exists(pid), "its process has ended")
         with pytest.raises(PredictionExpired):
             engine.refine(first.id, {}).result(PATIENCE_S)
-        engine.limit_memory(None, None)
+        limit(engine, unload_idle_s=0.0)
         assert engine.predict(row(1.0)).result(PATIENCE_S).model == "fake"
         now = entry(engine)
         assert (now["state"], now["loads"], now["version"], now["restarts"]) == ("READY", 2, "1", 0)
@@ -155,10 +214,12 @@ def test_a_pinned_model_stays(tmp_path: Path) -> None:
     with running_engine(tmp_path) as (engine, _):
         loaded(engine, fake())
         loaded(engine, fake("other"))
+        loaded(engine, fake("third"))
         engine.pin("fake", True)
-        engine.limit_memory(1, None)
+        limit(engine, memory_budget_mb=1)
         until(lambda: entry(engine, "other")["state"] == "UNLOADED", "the other rests")
         assert entry(engine)["state"] == "READY"
+        assert entry(engine, "third")["state"] == "READY"
         engine.pin("fake", False)
         until(lambda: entry(engine)["state"] == "UNLOADED", "it rests once it is not pinned")
 
@@ -169,7 +230,7 @@ def test_a_model_that_is_being_asked_is_never_closed(tmp_path: Path) -> None:
         loaded(engine, fake(started_file=str(started), gate_file=str(gate)))
         answer = engine.predict(row(1.0))
         until(started.exists, "the model computes")
-        engine.limit_memory(1, 0.001)
+        limit(engine, memory_budget_mb=1, unload_idle_s=0.001)
         for _ in range(3):
             engine._memory.look()
         assert entry(engine)["state"] == "READY"
@@ -226,11 +287,89 @@ def test_a_version_being_loaded_keeps_the_one_before_awake(tmp_path: Path) -> No
         assert engine.predict(PredictRequest("fake", row(1.0).data)).result(PATIENCE_S).version == "2"
 
 
+@pytest.mark.parametrize("what", ["pin", "reload"])
+def test_a_rest_is_decided_and_begun_before_or_after_a_pin_or_a_swap(tmp_path: Path, what: str) -> None:
+    """One that came just before the process was to end counts, or comes after it: never in between."""
+    with running_engine(tmp_path) as (engine, _):
+        loaded(engine, fake())
+        (model,) = engine._models.values()
+        host = model.serving
+        rest, came_first = host.rest, []
+        other = threading.Thread(target=engine.pin if what == "pin" else engine.reload, args=("fake", True))
+
+        def rest_a_moment_later() -> object:
+            other.start()
+            other.join(0.3)
+            came_first.append(not other.is_alive())
+            return rest()
+
+        host.rest = rest_a_moment_later  # type: ignore[method-assign,assignment]
+        rested = model.rest()
+        other.join(PATIENCE_S)
+        assert not (rested and came_first[0])
+        assert not model.rest() or what == "reload"
+
+
+def test_a_pinned_model_does_not_rest_whoever_asks_it_to(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as (engine, _):
+        loaded(engine, fake())
+        (model,) = engine._models.values()
+        engine.pin("fake", True)
+        assert not model.rest()
+        engine.pin("fake", False)
+        assert model.rest()
+
+
+def test_a_model_that_rests_is_the_one_on_the_device_it_had(tmp_path: Path) -> None:
+    """Its device was chosen for it; asked for by that device it is not opened a second time."""
+    with running_engine(tmp_path) as (engine, _):
+        assert loaded(engine, fake())["device"] == "cpu"
+        (model,) = engine._models.values()
+        assert model.rest()
+        assert engine.load(fake(), device="cpu").future.result(PATIENCE_S)["id"] == "fake"
+        assert [m["id"] for m in engine.stats()["models"]] == ["fake"]
+        assert entry(engine)["loads"] == 2
+
+
 def test_the_budget_of_the_settings_holds(tmp_path: Path) -> None:
     with running_engine(tmp_path, memory_budget_mb=1) as (engine, _):
         loaded(engine, fake())
         assert engine.stats()["memory"]["budget"] == MB
-        until(lambda: entry(engine)["state"] == "UNLOADED", "it rests")
+        loaded(engine, fake("other"))
+        until(lambda: entry(engine)["state"] == "UNLOADED", "the one before rests")
+
+
+def test_a_model_larger_than_the_budget_is_loaded_once_for_many_questions(tmp_path: Path) -> None:
+    with running_engine(tmp_path, memory_budget_mb=1) as (engine, watched):
+        loaded(engine, fake())
+        for number in range(3):
+            assert engine.predict(row(float(number))).result(PATIENCE_S)
+            engine._memory.look()
+        assert (entry(engine)["loads"], entry(engine)["state"]) == (1, "READY")
+        (notice,) = watched.until(lambda events: [e for e in events if isinstance(e, Notice)])
+        assert (notice.code, "fake alone needs" in notice.message) == ("memory", True)
+
+
+def test_who_has_to_rests_before_the_process_of_a_load_is_started(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.bin"
+    with weights.open("wb") as handle:
+        handle.truncate(900 * MB)
+    with running_engine(tmp_path / "data", memory_budget_mb=800) as (engine, watched):
+        loaded(engine, fake("small"))
+        loaded(engine, replace(fake("large"), files=(weights,)))
+        watched.until_state(ModelState.READY, 2)
+        at = {}
+        for number, event in enumerate(watched.events):
+            if isinstance(event, ModelStateChanged) and (event.model_id, event.state) == ("small", ModelState.UNLOADED):
+                at["rest"] = number
+            if isinstance(event, LoadProgress) and (event.model_id, event.stage) == ("large", LoadStage.STARTING):
+                at["start"] = number
+        assert at["rest"] < at["start"]
+        notices = [event.message for event in watched.events if isinstance(event, Notice)]
+        assert notices == [
+            "large alone needs 900 MB, more than the 800 MB that models may have together. It stays open while it is "
+            "the one asked last."
+        ]
 
 
 def test_a_file_that_changed_while_its_model_rested_can_be_opened_again(tmp_path: Path) -> None:

@@ -15,20 +15,20 @@ A, B = b"a", b"b"
 
 
 def test_pauses_double_up_to_the_last_and_stop_after_five() -> None:
-    policy = RestartPolicy(EngineLimits(), jitter=0.0)
+    policy = RestartPolicy(EngineLimits, jitter=0.0)
     assert [policy.after_death(t) for t in range(6)] == [0.5, 1.0, 2.0, 4.0, 8.0, None]
     assert policy.after_death(30.0) is None
 
 
 def test_old_deaths_are_forgotten() -> None:
-    policy = RestartPolicy(EngineLimits(), jitter=0.0)
+    policy = RestartPolicy(EngineLimits, jitter=0.0)
     for t in range(5):
         policy.after_death(float(t))
     assert policy.after_death(65.0) == 0.5
 
 
 def test_asking_again_forgets_every_death() -> None:
-    policy = RestartPolicy(EngineLimits(), jitter=0.0)
+    policy = RestartPolicy(EngineLimits, jitter=0.0)
     for t in range(6):
         policy.after_death(float(t))
     policy.reset()

@@ -40,7 +40,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def line(clock: Clock) -> ModelQueue[None]:
-    return ModelQueue(EngineLimits(), clock)
+    return ModelQueue(EngineLimits, clock)
 
 
 def lanes_of(batch: list[Waiting[None]]) -> list[str]:
@@ -69,7 +69,7 @@ def test_one_client_keeps_its_order(line: ModelQueue[None], clock: Clock) -> Non
 
 
 def test_the_line_is_bounded_in_requests(clock: Clock) -> None:
-    line: ModelQueue[None] = ModelQueue(limits(waiting_requests=4), clock)
+    line: ModelQueue[None] = ModelQueue(lambda: limits(waiting_requests=4), clock)
     for _ in range(4):
         line.admit(item(clock))
     with pytest.raises(Busy) as refused:
@@ -80,14 +80,14 @@ def test_the_line_is_bounded_in_requests(clock: Clock) -> None:
 
 
 def test_the_line_is_bounded_in_bytes(clock: Clock) -> None:
-    line: ModelQueue[None] = ModelQueue(limits(waiting_bytes=1 << 20), clock)
+    line: ModelQueue[None] = ModelQueue(lambda: limits(waiting_bytes=1 << 20), clock)
     line.admit(item(clock, size=1 << 20))
     with pytest.raises(Busy):
         line.admit(item(clock, size=1))
 
 
 def test_the_network_has_three_quarters_of_the_places(clock: Clock) -> None:
-    line: ModelQueue[None] = ModelQueue(limits(waiting_requests=8), clock)
+    line: ModelQueue[None] = ModelQueue(lambda: limits(waiting_requests=8), clock)
     for _ in range(6):
         line.admit(item(clock, Lane.LAN))
     with pytest.raises(Busy):
@@ -97,7 +97,7 @@ def test_the_network_has_three_quarters_of_the_places(clock: Clock) -> None:
 
 
 def test_old_work_climbs_but_never_starves_the_owner(clock: Clock) -> None:
-    line: ModelQueue[None] = ModelQueue(limits(ageing_s=1.0), clock)
+    line: ModelQueue[None] = ModelQueue(lambda: limits(ageing_s=1.0), clock)
     for _ in range(40):
         line.admit(item(clock, Lane.LAN))
     clock.now += 10.0
@@ -108,7 +108,7 @@ def test_old_work_climbs_but_never_starves_the_owner(clock: Clock) -> None:
 
 
 def test_waiting_work_of_the_lowest_lane_is_served_under_a_stream_of_the_owners(clock: Clock) -> None:
-    line: ModelQueue[None] = ModelQueue(limits(ageing_s=1.0), clock)
+    line: ModelQueue[None] = ModelQueue(lambda: limits(ageing_s=1.0), clock)
     patient = item(clock, Lane.BATCH)
     line.admit(patient)
     taken: list[str] = []
@@ -157,7 +157,7 @@ def test_put_back_keeps_the_order(line: ModelQueue[None], clock: Clock) -> None:
 def test_nothing_is_lost_doubled_or_miscounted(steps: list[tuple[str, int]]) -> None:
     """The line against a plain set of ids: every item comes out exactly once, whatever the order of the steps."""
     clock = Clock()
-    line: ModelQueue[None] = ModelQueue(limits(waiting_requests=16), clock)
+    line: ModelQueue[None] = ModelQueue(lambda: limits(waiting_requests=16), clock)
     inside: dict[str, Waiting[None]] = {}
     out: list[Waiting[None]] = []
     for step, n in steps:
@@ -227,3 +227,19 @@ def test_a_priority_holds_among_all_callers_of_one_key(line: ModelQueue[None], c
     line.admit(item(clock, Lane.LAN, "a", key="class"))
     line.admit(item(clock, Lane.LAN, "b", key="class", priority=1))
     assert [i.client for i in line.take(8)] == ["b", "a"]
+
+
+def test_new_limits_hold_at_once_and_drop_nobody_who_waits(clock: Clock) -> None:
+    now = limits(waiting_requests=8, lan_share=1.0)
+    line: ModelQueue[None] = ModelQueue(lambda: now, clock)
+    for _ in range(6):
+        line.admit(item(clock, Lane.LAN))
+    now = limits(waiting_requests=8, lan_share=0.5)
+    with pytest.raises(Busy, match="share"):
+        line.admit(item(clock, Lane.LAN))
+    line.admit(item(clock, Lane.OWNER))
+    now = limits(waiting_requests=2)
+    with pytest.raises(Busy, match="Too many"):
+        line.admit(item(clock, Lane.OWNER))
+    assert len(line.take(100)) == 7
+    line.admit(item(clock, Lane.OWNER))

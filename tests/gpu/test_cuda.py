@@ -22,7 +22,7 @@ import pytest
 
 from engine.engine import Engine
 from engine.errors import DeviceOutOfMemory, EngineError
-from engine.events import ModelState, ModelStateChanged
+from engine.events import ModelState, ModelStateChanged, Snapshot
 from engine.prediction import PredictRequest
 from tests.gpu.device import PATIENCE_S, device_gib, used_mib
 from tests.gpu.models import WIDTH, Hungry, Slow, Wide, save
@@ -136,6 +136,32 @@ def test_a_row_that_never_fits_is_told_so_and_the_next_is_answered(engine: Engin
         answer(engine, "hungry", np.ones((1, 4), np.float32))
     assert answer(engine, "wide", rows(1)).shape == (1, 8)
     assert [m["restarts"] for m in engine.stats()["models"]] == [0, 0]
+
+
+def test_a_models_share_of_the_device_is_told_and_goes_with_it(engine: Engine, tmp_path: Path) -> None:
+    told = threading.Condition()
+    stats: list[dict[str, Any]] = []
+
+    def heard(event: object) -> None:
+        if isinstance(event, Snapshot):
+            with told:
+                stats.append(event.stats)
+                told.notify_all()
+
+    engine.subscribe(heard)
+    opened(engine, save(Wide(20), tmp_path / "wide", WIDTH, 8))
+    assert answer(engine, "wide", rows(3)).shape == (3, 8)
+    with told:
+        assert told.wait_for(lambda: stats and stats[-1]["models"][0]["device_memory"], PATIENCE_S)
+        (model,), (device,) = stats[-1]["models"], stats[-1]["memory"]["devices"]
+    log.info("%s: %s", "the model's share, the device", (model["device_memory"], device))
+    assert 20 * (64 << 20) <= model["device_memory"]["allocated"] <= model["device_memory"]["reserved"]
+    assert (device["device"], device["models"]) == ("cuda:0", model["device_memory"]["reserved"])
+    assert device["total"] >> 30 in range(device_gib() - 2, device_gib() + 2)
+    assert 0 < device["free"] <= device["total"] - device["models"]
+    engine.unload("wide").result(PATIENCE_S)
+    with told:
+        assert told.wait_for(lambda: stats and not stats[-1]["memory"]["devices"], PATIENCE_S)
 
 
 def test_a_killed_worker_gives_its_memory_back_and_comes_again(engine: Engine, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
+import pytest
 from pytestqt.qtbot import QtBot
 
-from engine.settings import SettingsStore
+from engine.settings import EngineLimits, SettingsStore
 from gui.actions import SETTINGS
 from gui.main_window import MainWindow
 from gui.widgets.memory_ring import MemoryRing
@@ -60,13 +62,39 @@ def test_limits_of_memory_hold_at_once_and_are_kept(
     window = make_window(store=store)
     page = window.settings_page
     page.budget.setValue(8)
-    qtbot.waitUntil(lambda: engine.memory_limits == (8_000_000_000, None), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: engine.limits.memory_budget_mb == 8000, timeout=WAIT_MS)
     page.idle.setValue(15)
-    qtbot.waitUntil(lambda: engine.memory_limits == (8_000_000_000, 900.0), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: engine.limits.unload_idle_s == 900.0, timeout=WAIT_MS)
     qtbot.waitUntil(lambda: store.load().limits.unload_idle_s == 900.0, timeout=WAIT_MS)
     assert store.load().limits.memory_budget_mb == 8000
     page.budget.setValue(0)
-    qtbot.waitUntil(lambda: engine.memory_limits == (None, 900.0), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: engine.limits.memory_budget_mb == 0, timeout=WAIT_MS)
+
+
+def test_of_two_changes_the_newest_holds_whichever_thread_is_faster(
+    qtbot: QtBot, engine: FakeEngine, make_window: WindowFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.add(spec())
+    page = make_window(store=SettingsStore(tmp_path / "settings.json")).settings_page
+    begun, go_on, over = threading.Event(), threading.Event(), threading.Semaphore(0)
+    take = engine.limit
+
+    def slow_at_first(limits: EngineLimits) -> None:
+        if not begun.is_set():
+            begun.set()
+            assert go_on.wait(WAIT_MS / 1000)
+        take(limits)
+        over.release()
+
+    monkeypatch.setattr(engine, "limit", slow_at_first)
+    page.budget.setValue(8)
+    assert begun.wait(WAIT_MS / 1000)
+    page.budget.setValue(9)
+    # Where nothing kept it back, the second would be over now, and the first would end later.
+    over.acquire(timeout=0.3)
+    go_on.set()
+    qtbot.waitUntil(lambda: over.acquire(blocking=False), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: engine.limits.memory_budget_mb == 9000, timeout=WAIT_MS)
 
 
 def test_little_free_memory_is_amber(qtbot: QtBot) -> None:

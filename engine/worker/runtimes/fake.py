@@ -29,6 +29,7 @@ Options; "on" values compare with the first element of a row:
 ``oom_above_rows``        a run of more rows is out of memory
 ``lost_on_value``         the run fails as a lost device does: the worker ends
 ``leak_mb``               MiB that each run allocates, touches and keeps
+``on_device``             the device that it says it runs on; PyTorch is imported for it
 ``noise``                 true: each run prints 8 KiB to standard output and standard error
 ``lie``                   how the reply to the next batch breaks the protocol: see engine.worker.runtimes.fake_lies
 ``crash_times``           how often ``crash_on_value`` and ``load_crash`` happen at most, over all processes
@@ -42,6 +43,7 @@ Options; "on" values compare with the first element of a row:
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -86,7 +88,7 @@ class FakeRuntime:
 
     @property
     def device(self) -> str:
-        return "cpu"
+        return str(self._options.get("on_device", "cpu"))
 
     def load(self, spec: ModelSpec, device: str, threads: int, report: ReportStage) -> LoadedSignature:
         self._options = spec.options
@@ -112,6 +114,8 @@ class FakeRuntime:
         time.sleep(float(options.get("load_s", 0.0)) / len(_STAGES))
         if (options.get("load_hang") and stage is LoadStage.IMPORTING) or options.get("stage_hang") == stage.value:
             _hang()
+        if stage is LoadStage.IMPORTING and "on_device" in options:
+            importlib.import_module("torch")
         if stage is LoadStage.READING:
             if options.get("load_crash") and self.may_fail("crash"):
                 os._exit(CRASH_CODE)

@@ -130,6 +130,24 @@ def test_out_of_memory_halves_the_rows_and_remembers() -> None:
     assert runtime.calls == [2, 2]
 
 
+def test_another_limit_of_rows_holds_from_the_next_call_and_forgets_nothing_of_the_memory() -> None:
+    runtime = RecordingRuntime()
+    executor = Executor(runtime, "", 2)
+    executor.execute([work("a", [1, 2, 3, 4])])
+    executor.limit = 16
+    executor.execute([work("b", [1, 2, 3, 4])])
+    assert runtime.calls == [2, 2, 4]
+    runtime.memory_rows = 3
+    executor.execute([work("c", [1, 2, 3, 4])])
+    executor.limit = 32
+    assert (executor.max_rows, executor.fits) == (2, 2)
+    executor.limit = 1
+    assert executor.max_rows == 1
+    fixed = Executor(runtime, "", 2, 4)
+    fixed.limit = 1
+    assert fixed.max_rows == 4
+
+
 def test_one_row_that_does_not_fit_says_so() -> None:
     runtime = RecordingRuntime()
     runtime.memory_rows = 0

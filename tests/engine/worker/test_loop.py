@@ -166,6 +166,17 @@ def test_the_limit_of_rows_comes_with_the_load(worker: WorkerProcess) -> None:
     assert message.header["info"]["max_batch_size"] == 3
 
 
+def test_another_limit_of_rows_comes_while_it_runs(worker: WorkerProcess) -> None:
+    worker.load(make_spec(inputs=X), limits={"max_batch_size": 2})
+    worker.send({"type": "limit", "max_batch_size": 8})
+    worker.send_batch(1, item_of("a", rows(*range(8))))
+    assert worker.receive().type == "started"
+    done = worker.receive()
+    assert done.header["inferences"] == 1
+    # Of the device's memory nothing was learnt.
+    assert "max_batch_size" not in done.header
+
+
 def test_a_batch_that_has_not_started_can_be_recalled(worker: WorkerProcess, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     ready(worker, inputs=X, options={"gate_file": str(gate)})
