@@ -205,6 +205,7 @@ class MainWindow(QMainWindow):
         self.picker.file_asked.connect(page.open_model)
         self.picker.status.connect(self.status_line.say)
         self.header.memory.pin_asked.connect(self._pin)
+        self.header.memory.run_asked.connect(self.reload_model)
         self.header.memory.settings_asked.connect(lambda: self.show_page(SETTINGS))
         self.header.pill.clicked.connect(lambda: self.show_page(SERVER))
         self.header.menu_button.clicked.connect(

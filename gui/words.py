@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from engine.events import LoadStage
@@ -9,6 +10,9 @@ from engine.serving_types import ServerState
 from gui.language import counted, mark, tr
 
 THIN = "\u2009"
+AUTOMATIC = "auto"
+DEVICES = (AUTOMATIC, "cpu", "mps" if sys.platform == "darwin" else "cuda")
+"""What a model can be asked to run on."""
 
 _FORMATS = {
     "bioimage_io": "BioImage.IO",
@@ -122,3 +126,8 @@ def device_words(device: str) -> str:
     known = {"cpu": "CPU", "cuda": "GPU", "mps": tr("Apple GPU"), "gpu": "GPU"}
     word = known.get(name.lower(), device)
     return f"{word} {index}".strip() if name.lower() in known else word
+
+
+def device_choice_words(device: str) -> str:
+    """One of :data:`DEVICES`."""
+    return tr("Automatic") if device == AUTOMATIC else device_words(device)

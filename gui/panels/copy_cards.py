@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, Signal
@@ -13,11 +12,9 @@ from gui.icons import IconLabel
 from gui.language import tr
 from gui.model_shelf import ModelCard
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line, set_tone
-from gui.words import device_words
+from gui.words import DEVICES, device_choice_words, device_words
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-AUTOMATIC = "auto"
-DEVICES = (AUTOMATIC, "cpu", "mps" if sys.platform == "darwin" else "cuda")
 
 
 def _titled(card: Card, title: str, button: Button | None = None) -> QVBoxLayout:
@@ -155,7 +152,7 @@ class RunsCard(Card):
         super().__init__()
         self.device_button = Button(tr("Automatic"), "cpu", small=True, name=tr("Device"))
         self.precision_button = Button("float32", small=True, name=tr("Precision"))
-        self.device_menu = self._menu(self.device_button, [(d, _device_choice(d)) for d in DEVICES])
+        self.device_menu = self._menu(self.device_button, [(d, device_choice_words(d)) for d in DEVICES])
         self.precision_menu = self._menu(self.precision_button, [(p, p) for p in PRECISIONS])
         self.device_menu.triggered.connect(lambda action: self.run_asked.emit(action.data(), ""))
         self.precision_menu.triggered.connect(lambda action: self.run_asked.emit("", action.data()))
@@ -184,7 +181,3 @@ class RunsCard(Card):
         button.setMenu(menu)
         button.setProperty("menu", True)
         return menu
-
-
-def _device_choice(device: str) -> str:
-    return tr("Automatic") if device == AUTOMATIC else device_words(device)

@@ -85,7 +85,9 @@ class Header(QFrame):
     def show_memory(self, stats: dict[str, Any]) -> None:
         """What the engine measured, beside the device that runs the model."""
         active = self._shelf.active
-        self.memory.show_memory(stats, active.device if active is not None else "")
+        self.memory.show_memory(
+            stats, active.device if active is not None else "", active.key if active is not None else ""
+        )
 
     def _room(self) -> int:
         """How many chips stand side by side without covering each other."""

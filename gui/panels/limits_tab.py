@@ -61,13 +61,13 @@ class LimitsTab(QWidget):
             (tr("Patience when switching off"), tr("So long are open requests still answered."), self.drain),
             (tr("Other names of this computer"), tr("Beside its own, with commas between."), self.hosts),
             (tr("Web pages that may ask"), tr("Exact addresses of other sites; none by default."), self.origins),
-            (tr("Places in line"), tr("For each model. Holds from the next start."), self.places),
+            (tr("Places in line"), tr("For each model."), self.places),
             (
-                tr("The network's share"), tr("Of those places; the rest stays yours. Holds from the next start."),
+                tr("The network's share"), tr("Of those places; the rest stays yours."),
                 self.share,
             ),
             (
-                tr("Requests in one run"), tr("At most so many are asked of a model together. From the next start."),
+                tr("Requests in one run"), tr("At most so many are asked of a model together."),
                 self.batch,
             ),
         )):  # fmt: skip

@@ -1,16 +1,16 @@
-"""How full this computer's memory is: a ring, and in words what is free. The menu says who has it."""
+"""The device and its memory: a ring, and in words what is free. The menu says who has it, and moves the model."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from PySide6.QtCore import QPoint, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QEnterEvent, QFontMetrics, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QActionGroup, QEnterEvent, QFontMetrics, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QAbstractButton, QMenu, QSizePolicy
 
 from gui import theme
 from gui.language import tr
-from gui.words import device_words, gb_words, size_words
+from gui.words import DEVICES, device_choice_words, device_words, gb_words, size_words
 
 HEIGHT, RING = 40, 24
 TIGHT = 0.9
@@ -18,16 +18,18 @@ TIGHT = 0.9
 
 
 class MemoryRing(QAbstractButton):
-    """``pin_asked(model, pinned)``, ``settings_asked``."""
+    """``pin_asked(model, pinned)``, ``settings_asked``, ``run_asked(model, device)``: load it again there."""
 
     pin_asked = Signal(str, bool)
     settings_asked = Signal()
+    run_asked = Signal(str, str)
 
     def __init__(self) -> None:
         super().__init__()
         self._memory: dict[str, Any] = {}
         self._models: list[dict[str, Any]] = []
         self._device = ""
+        self._model = ""
         self.menu: QMenu | None = None
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setAttribute(Qt.WidgetAttribute.WA_Hover)
@@ -48,11 +50,12 @@ class MemoryRing(QAbstractButton):
             free=gb_words(free), total=gb_words(total)
         )
 
-    def show_memory(self, stats: dict[str, Any], device: str) -> None:
-        """``stats`` as of the engine; nothing is shown before it has measured."""
+    def show_memory(self, stats: dict[str, Any], device: str, model: str = "") -> None:
+        """``stats`` as of the engine, what the model that answers runs on, and its id ("" for none); nothing is shown
+        before the engine has measured."""
         memory = stats.get("memory") or {}
         before = (self.words, round(self.used * 100)) if self._memory else None
-        self._memory, self._models, self._device = memory, list(stats["models"]), device
+        self._memory, self._models, self._device, self._model = memory, list(stats["models"]), device, model
         self.setVisible(bool(memory.get("total")))
         if before == (self.words, round(self.used * 100)):
             return
@@ -63,8 +66,10 @@ class MemoryRing(QAbstractButton):
         self.update()
 
     def make_menu(self) -> QMenu:
-        """Each model with what it takes and whether it is pinned, the other programs, the budget."""
+        """Where the model runs; each model with what it takes and whether it is pinned; other programs, the budget."""
         menu = QMenu(self)
+        if self._model:
+            self._add_devices(menu)
         for model in self._models:
             size = model.get("memory")
             words = size_words(size) if size else tr("no process")
@@ -79,12 +84,34 @@ class MemoryRing(QAbstractButton):
         for words, size in (
             (tr("Models together"), size_words(self._memory.get("models", 0))),
             (tr("Other programs"), size_words(self._memory.get("others", 0))),
-            (tr("Budget for models"), size_words(budget) if budget else "none"),
+            (tr("Budget for models"), size_words(budget) if budget else tr("none")),
         ):
             menu.addAction(f"{words}\t{size}").setEnabled(False)
         menu.addSeparator()
         menu.addAction(tr("Memory settings…")).triggered.connect(self.settings_asked)
         return menu
+
+    def _add_devices(self, menu: QMenu) -> None:
+        menu.addAction(tr("{name} runs on").format(name=self._model).replace("&", "&&")).setEnabled(False)
+        group = QActionGroup(menu)
+        for device in DEVICES:
+            free = self._free(device)
+            words = tr("{free} free").format(free=size_words(free)) if free is not None else ""
+            action = menu.addAction(device_choice_words(device) + (f"\t{words}" if words else ""))
+            action.setCheckable(True)
+            action.setChecked(device == self._device.partition(":")[0])
+            group.addAction(action)
+            action.triggered.connect(lambda _on, to=device: self.run_asked.emit(self._model, to))
+        menu.addSeparator()
+
+    def _free(self, device: str) -> int | None:
+        """The free bytes of a device; None where nothing told them, as of a GPU that no model runs on."""
+        if device == "cpu":
+            return int(self._memory.get("available", 0))
+        told = [
+            entry["free"] for entry in self._memory.get("devices", ()) if entry["device"].partition(":")[0] == device
+        ]
+        return max(told, default=None)
 
     def _open_menu(self) -> None:
         if self.menu is not None:
