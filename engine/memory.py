@@ -184,10 +184,6 @@ class MemoryWatch:
             self._told.clear()
         self._wake.set()
 
-    def look_soon(self) -> None:
-        """Something was loaded or ended: look now, and not only at the next turn."""
-        self._wake.set()
-
     def stop(self) -> None:
         self._stopped = True
         self._wake.set()
@@ -237,6 +233,7 @@ class MemoryWatch:
         finally:
             with self._lock:
                 del self._coming[load]
+            self._wake.set()  # the model is measured now, and not only at the next turn
 
     def _measure(self) -> tuple[list[Resident], dict[str, int]]:
         """The models with a worker, the one asked last at the end, and what each has."""
