@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.model_spec import ASSUMED, SIDECAR, ModelSpec, TrustClass
 from gui.language import counted, mark, tr
-from gui.words import device_words, format_words, task_words
+from gui.words import device_words, format_words, size_words, task_words
 
 ANSWERS, TAKES, FILES, RUNS = mark("What it answers"), mark("What it takes"), mark("The file"), mark("Where it runs")
 GROUPS = (ANSWERS, TAKES, FILES, RUNS)
@@ -259,6 +259,8 @@ def _running_rows(entry: Mapping[str, Any]) -> list[EvidenceRow]:
     device = entry.get("device")
     if device:
         rows.append((tr("Device"), device_words(str(device)), tr("where its process runs")))
+    if entry.get("memory"):
+        rows.append((tr("Memory"), size_words(int(entry["memory"])), tr("measured, of its process")))
     if entry.get("precision"):
         rows.append((tr("Precision"), str(entry["precision"]), tr("number type of its weights")))
     if entry.get("threads"):

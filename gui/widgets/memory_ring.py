@@ -9,10 +9,12 @@ from PySide6.QtGui import QActionGroup, QEnterEvent, QFontMetrics, QPainter, QPa
 from PySide6.QtWidgets import QAbstractButton, QMenu, QSizePolicy
 
 from gui import theme
+from gui.icons import paint_icon
 from gui.language import tr
+from gui.widgets.basics import placed
 from gui.words import DEVICES, device_choice_words, device_words, gb_words, size_words
 
-HEIGHT, RING = 40, 24
+HEIGHT, RING, CHEVRON = 40, 24, 18
 TIGHT = 0.9
 """From this share on the ring is amber."""
 
@@ -123,7 +125,7 @@ class MemoryRing(QAbstractButton):
         name, free = self.words
         strong = QFontMetrics(theme.font("body", semibold=True)).horizontalAdvance(name)
         small = QFontMetrics(theme.font("caption")).horizontalAdvance(free)
-        return QSize(RING + 18 + max(strong, small) + 6, HEIGHT)
+        return QSize(RING + 18 + max(strong + CHEVRON, small) + 6, HEIGHT)
 
     def enterEvent(self, event: QEnterEvent) -> None:
         self.update()
@@ -135,7 +137,7 @@ class MemoryRing(QAbstractButton):
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(theme.color("hover"))
             painter.drawRoundedRect(QRectF(self.rect()), 6, 6)
-        ring = QRectF(6, (self.height() - RING) / 2, RING, RING).adjusted(2, 2, -2, -2)
+        ring = placed(self, QRectF(6, (self.height() - RING) / 2, RING, RING)).adjusted(2, 2, -2, -2)
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.setPen(QPen(theme.color("track"), 3.5))
         painter.drawEllipse(ring)
@@ -148,10 +150,12 @@ class MemoryRing(QAbstractButton):
         painter.setFont(theme.font("body", semibold=True))
         painter.setPen(theme.color("text"))
         half = self.height() / 2
-        painter.drawText(QRectF(left, 0, self.width() - left, half + 1), _BOTTOM, name)
+        painter.drawText(placed(self, QRectF(left, 0, self.width() - left, half + 1)), _BOTTOM, name)
+        after = left + painter.fontMetrics().horizontalAdvance(name) + 4
+        paint_icon(painter, "chevron-down", placed(self, QRectF(after, half - 14, 12, 12)), theme.color("text2"))
         painter.setFont(theme.font("caption"))
         painter.setPen(theme.color("text2"))
-        painter.drawText(QRectF(left, half + 1, self.width() - left, half - 1), _TOP, free)
+        painter.drawText(placed(self, QRectF(left, half + 1, self.width() - left, half - 1)), _TOP, free)
         painter.end()
 
 
