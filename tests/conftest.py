@@ -42,8 +42,8 @@ def deskside_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fails a test that leaves a running QThread, a Python thread or a top-level widget behind."""
-    from PySide6.QtCore import QCoreApplication, QEvent, QThread
+    """Fails a test that leaves a running QThread, a Python thread, a QTimer or a top-level widget behind."""
+    from PySide6.QtCore import QCoreApplication, QEvent, QThread, QTimer
     from PySide6.QtWidgets import QApplication
     from shiboken6 import isValid
 
@@ -55,6 +55,14 @@ def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         start(thread, *args)  # type: ignore[arg-type]  # whatever the caller gave
 
     monkeypatch.setattr(QThread, "start", recording_start)
+    timers: list[QTimer] = []
+    start_timer = QTimer.start
+
+    def recording_timer(timer: QTimer, *args: object) -> None:
+        timers.append(timer)
+        start_timer(timer, *args)  # type: ignore[call-overload]  # whatever the caller gave
+
+    monkeypatch.setattr(QTimer, "start", recording_timer)
     before = set(threading.enumerate())
     widgets_before = set(QApplication.topLevelWidgets()) if QApplication.instance() else set()
     yield
@@ -65,5 +73,7 @@ def no_leaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if not isinstance(other, threading._DummyThread):  # a Qt thread that ran Python; its end is checked above
             other.join(LEAK_WAIT_S)
             assert not other.is_alive(), f"thread {other.name} still runs"
+    ticking = [timer for timer in timers if isValid(timer) and timer.isActive() and not timer.isSingleShot()]
+    assert not ticking, f"timers that go on: {[(type(t.parent()).__name__, t.interval()) for t in ticking]}"
     left = [w for w in QApplication.topLevelWidgets() if w not in widgets_before and w.isVisible()]
     assert not left, f"top-level widgets left: {left}"
