@@ -43,6 +43,14 @@ XCB_LIBRARIES = {
     "libxcb-keysyms.so.1": "libxcb-keysyms1",
     "libxcb-shape.so.0": "libxcb-shape0",
 }
+# What the tests on a desktop of their own start: an X server, a person's hands, a screen reader's buses.
+DESKTOP_PROGRAMS = {
+    "Xvfb": "xvfb",
+    "xauth": "xauth",
+    "xdotool": "xdotool",
+    "dbus-run-session": "dbus",
+    "/usr/libexec/at-spi-bus-launcher": "at-spi2-core",
+}
 
 
 class SetupError(Exception):
@@ -86,6 +94,12 @@ def lacks_library(name):
     return False
 
 
+def missing_for_desktop():
+    """Debian packages that the tests on a desktop of their own need and this machine lacks."""
+    programs = [package for program, package in DESKTOP_PROGRAMS.items() if not shutil.which(program)]
+    return programs + [package for library, package in XCB_LIBRARIES.items() if lacks_library(library)]
+
+
 def missing_packages(purpose, python):
     """Debian packages that ``purpose`` (app, run, test) needs and this machine lacks."""
     missing = []
@@ -101,10 +115,8 @@ def missing_packages(purpose, python):
         wanted.update(QT_LIBRARIES)
     if purpose == "run" and os.environ.get("DISPLAY"):
         wanted.update(XCB_LIBRARIES)
-    if purpose == "test" and is_root():
-        # For the tests under a real X server; without root those libraries are left to the person.
-        wanted.update(XCB_LIBRARIES)
-        missing += [package for program, package in (("Xvfb", "xvfb"), ("xauth", "xauth")) if not shutil.which(program)]
+    if purpose == "test" and is_root():  # without root they are left to the person, and those tests say so
+        missing += missing_for_desktop()
     return missing + [package for library, package in wanted.items() if lacks_library(library)]
 
 

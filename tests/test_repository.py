@@ -128,10 +128,11 @@ def test_without_root_the_one_line_to_run_is_said(setup_env: ModuleType, monkeyp
     ("purpose", "display", "root", "wanted"),
     [
         ("app", "", True, set()),
+        ("app", ":0", True, set()),
         ("run", "", True, set()),
         ("run", ":0", True, {"libgl1", "libxcb-cursor0"}),
         ("test", "", False, {"libgl1"}),
-        ("test", "", True, {"libgl1", "libxcb-cursor0", "xvfb", "xauth"}),
+        ("test", "", True, {"libgl1", "libxcb-cursor0", "xvfb", "xauth", "xdotool", "dbus", "at-spi2-core"}),
     ],
 )
 def test_the_libraries_each_purpose_needs(
@@ -149,7 +150,9 @@ def test_the_libraries_each_purpose_needs(
     monkeypatch.setattr(setup_env, "VENV_PYTHON", Path(sys.executable))
     monkeypatch.setattr(setup_env.shutil, "which", lambda program: None)
     packages = set(setup_env.missing_packages(purpose, sys.executable))
-    assert packages & {"libgl1", "libxcb-cursor0", "xvfb", "xauth"} == wanted
+    told_apart = {"libgl1", "libxcb-cursor0", "xvfb", "xauth", "xdotool", "dbus", "at-spi2-core"}
+    assert set(setup_env.DESKTOP_PROGRAMS.values()) <= told_apart
+    assert packages & told_apart == wanted
 
 
 def test_a_stamp_saves_the_second_installation(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from PySide6.QtCore import QEvent, QEventLoop, QMimeData, QPointF, Qt, QTimer, QUrl
+from PySide6.QtCore import QEvent, QEventLoop, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
@@ -115,12 +115,15 @@ class Driver:
             "predictions": item.prediction.predictions,
         }
 
+    def switch_spot(self, value: str) -> QPoint:
+        """Where on the three-way switch its position ``value`` is."""
+        switch = self.window.server_page.switch
+        return switch._rects()[[choice[0] for choice in switch._choices].index(value)].center().toPoint()
+
     def click_switch(self, value: str) -> None:
         """A mouse click on one position of the three-way switch."""
         self.window.show_page(1)
-        switch = self.window.server_page.switch
-        rect = switch._rects()[[choice[0] for choice in switch._choices].index(value)]
-        QTest.mouseClick(switch, Qt.MouseButton.LeftButton, pos=rect.center().toPoint())
+        QTest.mouseClick(self.window.server_page.switch, Qt.MouseButton.LeftButton, pos=self.switch_spot(value))
 
     def switch_on(self, value: str) -> str:
         self.click_switch(value)
