@@ -157,6 +157,7 @@ class MainWindow(QMainWindow):
         self.setCentralWidget(central)
         # The keyboard starts nowhere in particular: the first Tab shows the first ring.
         central.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        central.setAccessibleName("Deskside")  # what a screen reader says of the place where the keyboard is at first
         central.setFocus()
 
     def _connect(self) -> None:

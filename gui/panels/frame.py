@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from PySide6.QtCore import QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QRectF, QSignalBlocker, QSize, Qt, Signal
 from PySide6.QtGui import QEnterEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractButton, QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
@@ -118,6 +118,7 @@ class RailButton(QAbstractButton):
         super().__init__()
         self.setText(text)
         self.setCheckable(True)
+        self.setAutoExclusive(True)
         self._icon_name = icon_name
         self.dot = ""
         self.setFixedSize(60, 54)
@@ -178,10 +179,12 @@ class Rail(QFrame):
                 box.addStretch(1)
             box.addWidget(button)
             button.clicked.connect(lambda _checked=False, i=index: self.chosen.emit(i))
+            # A screen reader does not click, it toggles.
+            button.toggled.connect(lambda on, i=index: self.chosen.emit(i) if on else None)
 
     def select(self, index: int) -> None:
-        for i, button in enumerate(self.buttons):
-            button.setChecked(i == index)
+        with QSignalBlocker(self.buttons[index]):  # the page is open already: this only shows which
+            self.buttons[index].setChecked(True)
         self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:

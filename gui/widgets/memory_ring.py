@@ -48,7 +48,7 @@ class MemoryRing(QAbstractButton):
     @property
     def words(self) -> tuple[str, str]:
         total, free = self._memory.get("total", 0), self._memory.get("available", 0)
-        return device_words(self._device) or tr("Memory"), tr("{free} of {total}\u2009GB free").format(
+        return device_words(self._device) or tr("This computer"), tr("{free} of {total}\u2009GB free").format(
             free=gb_words(free), total=gb_words(total)
         )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
-from PySide6.QtWidgets import QAbstractButton, QSizePolicy
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSignalBlocker, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QResizeEvent
+from PySide6.QtWidgets import QAbstractButton, QSizePolicy, QWidget
 
 from gui import theme
 from gui.language import tr
@@ -18,6 +18,22 @@ HEIGHT = 34
 def translated(choices: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
     """``choices`` that stand at module level, their words in the window's language."""
     return [(value, tr(words), hue) for value, words, hue in choices]
+
+
+class _Position(QAbstractButton):
+    """One position as a screen reader meets it: a radio button that can be chosen. What is seen, the mouse and the
+    keyboard are the whole control's."""
+
+    def __init__(self, text: str, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setText(text)
+        self.setCheckable(True)
+        self.setAutoExclusive(True)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """The whole control is painted at once."""
 
 
 class Segmented(QAbstractButton):
@@ -40,6 +56,9 @@ class Segmented(QAbstractButton):
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setMouseTracking(True)
         self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        self.positions = [_Position(text, self) for _, text, _ in self._choices]
+        for position, (value, _, _) in zip(self.positions, self._choices, strict=True):
+            position.toggled.connect(lambda _on, asked=value: self._on_position(asked))
         self._say()
 
     @property
@@ -69,8 +88,22 @@ class Segmented(QAbstractButton):
         if not self._busy and value != self._value and self.isEnabled():
             self.asked.emit(value)
 
+    def _on_position(self, value: str) -> None:
+        self._say()  # it stands where it stood until it is told to move
+        self.click_choice(value)
+
     def _say(self) -> None:
         self.setAccessibleName(f"{self._name}: {self.text_of(self._value)}")
+        for position, (value, _, _) in zip(self.positions, self._choices, strict=True):
+            if value == self._value:
+                blocked = [QSignalBlocker(each) for each in self.positions]
+                position.setChecked(True)
+                for blocker in blocked:
+                    blocker.unblock()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        for position, rect in zip(self.positions, self._rects(), strict=True):
+            position.setGeometry(rect.toRect())
 
     def _step(self) -> None:
         self._phase += 1

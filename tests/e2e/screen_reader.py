@@ -121,12 +121,10 @@ def call(
 
 def nameless(application: Node) -> list[str]:
     """What can have the keyboard on this page and could not be said by a screen reader."""
-    # The one place without a word is the ground of the window, where the keyboard is before the first Tab.
-    grounds = [child for window in application.children for child in window.children]
     return [
         f"{node.role} at {node.path}"
         for node in application.walk()
-        if node.has(FOCUSABLE) and node.has(SHOWING) and not node.name.strip() and node not in grounds
+        if node.has(FOCUSABLE) and node.has(SHOWING) and not node.name.strip()
     ]
 
 

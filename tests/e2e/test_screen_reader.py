@@ -56,6 +56,6 @@ def test_a_control_without_a_name_would_be_found() -> None:
     usable = 1 << FOCUSABLE | 1 << SHOWING
     button = Node(":1", "/b", "", "push button", usable)
     hidden = Node(":1", "/h", "", "push button", 1 << FOCUSABLE)
-    ground = Node(":1", "/g", "", "filler", usable, [button, hidden])
+    ground = Node(":1", "/g", "Deskside", "filler", usable, [button, hidden])
     application = Node(":1", "/a", "Deskside", "application", 0, [Node(":1", "/w", "Deskside", "frame", 0, [ground])])
     assert nameless(application) == ["push button at /b"]

@@ -136,6 +136,20 @@ def test_a_control_without_a_name_would_be_found(qtbot: QtBot, window: MainWindo
     nameless.setAccessibleName("Close")
 
 
+def test_the_rail_can_be_operated_by_a_screen_reader(qtbot: QtBot, window: MainWindow) -> None:
+    """Its one action opens the page, and exactly one entry says that it is the chosen one."""
+    for page in (SERVER, SERVER, SETTINGS, PREDICT):
+        told = QAccessible.queryAccessibleInterface(window.rail.buttons[page])
+        action = told.actionInterface()
+        action.doAction(action.actionNames()[0])
+        qtbot.waitUntil(lambda page=page: window.pages.currentIndex() == page, timeout=WAIT_MS)  # type: ignore[misc]
+        assert [button.isChecked() for button in window.rail.buttons] == [n == page for n in range(3)]
+
+
+def test_the_ground_of_the_window_can_be_said(window: MainWindow) -> None:
+    assert window.centralWidget().accessibleName() == "Deskside"
+
+
 # -- keyboard ----------------------------------------------------------------------------------------------------------
 def press(key: Qt.Key, modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
     focus = QApplication.focusWidget()
@@ -289,3 +303,24 @@ def test_right_to_left_turns_the_window_round(qtbot: QtBot, make_window: WindowF
         assert not window.grab().isNull()
     finally:
         application.setLayoutDirection(Qt.LayoutDirection.LeftToRight)
+
+
+def test_a_switch_can_be_operated_by_a_screen_reader(qtbot: QtBot, window: MainWindow) -> None:
+    """Its positions are radio buttons; choosing one asks for it, and the chosen one is where the switch stands."""
+    window.show_page(SERVER)
+    switch = window.server_page.switch
+
+    def told(number: int) -> QAccessibleInterface:
+        return QAccessible.queryAccessibleInterface(switch.positions[number])
+
+    assert [told(n).role() for n in range(3)] == [QAccessible.Role.RadioButton] * 3
+    assert [told(n).text(QAccessible.Text.Name) for n in range(3)] == ["Off", "This computer", "Network"]
+    assert [position.isChecked() for position in switch.positions] == [True, False, False]
+    action = told(1).actionInterface()
+    action.doAction(action.actionNames()[0])
+    qtbot.waitUntil(lambda: switch.value == "computer" and not switch.busy, timeout=WAIT_MS)
+    assert [position.isChecked() for position in switch.positions] == [False, True, False]
+    # What cannot be done at once leaves it where it is.
+    window.settings_page.theme.setEnabled(False)
+    window.settings_page.theme.positions[2].toggle()
+    assert [position.isChecked() for position in window.settings_page.theme.positions] == [True, False, False]
