@@ -9,11 +9,14 @@ from PySide6.QtGui import QGuiApplication, QShowEvent
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QScrollArea, QVBoxLayout, QWidget
 
 from engine.serving_types import KeyInfo
+from engine.settings import Settings
 from gui import theme
 from gui.error_text import error_text
 from gui.icons import IconLabel
 from gui.language import tr
 from gui.model_shelf import ModelShelf
+from gui.panels.door_names import DoorNames
+from gui.panels.limits_tab import Change
 from gui.request_code import as_curl
 from gui.server_bridge import ServerBridge
 from gui.widgets.banner import Banner
@@ -28,7 +31,7 @@ class AccessTab(QWidget):
 
     status = Signal(str, str)
 
-    def __init__(self, server: ServerBridge, shelf: ModelShelf) -> None:
+    def __init__(self, server: ServerBridge, shelf: ModelShelf, settings: Settings, change: Change) -> None:
         super().__init__()
         self._server, self._shelf = server, shelf
         self._removed = ""
@@ -47,6 +50,7 @@ class AccessTab(QWidget):
         self.none = label(
             tr("No keys of others yet. Each person or program can have one of its own."), "body2", wrap=True
         )
+        self.names = DoorNames(settings, change)
         self._rows = QVBoxLayout()
         self._rows.setSpacing(0)
         self._lay_out()
@@ -85,6 +89,7 @@ class AccessTab(QWidget):
         box.addWidget(self.made)
         box.addWidget(self.none)
         box.addLayout(self._rows)
+        box.addWidget(self.names)
         box.addStretch(1)
         area = QScrollArea()
         area.setWidgetResizable(True)

@@ -1,4 +1,4 @@
-"""How much the server takes, and whom it answers to. A change of the door reopens the listener; models stay loaded."""
+"""How much the server takes. A change of the door reopens the listener; models stay loaded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QScrollArea, QSpinBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QSpinBox, QVBoxLayout, QWidget
 
 from engine.errors import SettingsInvalid
 from engine.settings import Settings
@@ -37,8 +37,6 @@ class LimitsTab(QWidget):
         self.places = self._spin(1, 100_000, tr("Places in line"))
         self.share = self._spin(1, 100, tr("The network's share"), " %")
         self.batch = self._spin(1, 1024, tr("Requests in one run"))
-        self.hosts = self._names(tr("Other names of this computer"), "models.lab.example")
-        self.origins = self._names(tr("Web pages that may ask"), "https://lab.example")
         self._lay_out()
         self.show_settings(settings)
         self._connect()
@@ -59,8 +57,6 @@ class LimitsTab(QWidget):
             (tr("Requests at once"), tr("Beyond, callers are told to come back shortly."), self.inside),
             (tr("Connections of one address"), tr("So that one caller cannot take them all."), self.connections),
             (tr("Patience when switching off"), tr("So long are open requests still answered."), self.drain),
-            (tr("Other names of this computer"), tr("Beside its own, with commas between."), self.hosts),
-            (tr("Web pages that may ask"), tr("Exact addresses of other sites; none by default."), self.origins),
             (tr("Places in line"), tr("For each model."), self.places),
             (
                 tr("The network's share"), tr("Of those places; the rest stays yours."),
@@ -73,7 +69,7 @@ class LimitsTab(QWidget):
         )):  # fmt: skip
             if number:
                 rows.addWidget(line())
-            rows.addLayout(self._row(title, words, control))
+            rows.addLayout(setting_row(title, words, control))
         rows.addStretch(1)
         area = QScrollArea()
         area.setWidgetResizable(True)
@@ -85,31 +81,10 @@ class LimitsTab(QWidget):
         outer.addWidget(area)
 
     @staticmethod
-    def _row(title: str, words: str, control: QWidget) -> QHBoxLayout:
-        texts = QVBoxLayout()
-        texts.setSpacing(1)
-        texts.addWidget(label(title, "strong"))
-        texts.addWidget(label(words, "small"))
-        row = QHBoxLayout()
-        row.setContentsMargins(0, 8, 0, 8)
-        row.setSpacing(16)
-        row.addLayout(texts, 1)
-        row.addWidget(control, 0, Qt.AlignmentFlag.AlignVCenter)
-        return row
-
-    @staticmethod
     def _spin(low: int, high: int, name: str, suffix: str = "") -> QSpinBox:
         box = spin_box(low, high, name, 110)
         box.setSuffix(suffix)
         return box
-
-    @staticmethod
-    def _names(name: str, example: str) -> QLineEdit:
-        field = QLineEdit()
-        field.setAccessibleName(name)
-        field.setPlaceholderText(example)
-        field.setFixedWidth(320)
-        return field
 
     def show_settings(self, settings: Settings) -> None:
         server, limits = settings.server, settings.limits
@@ -123,9 +98,6 @@ class LimitsTab(QWidget):
             box.setValue(value)
             box.blockSignals(False)
         self.awake.set_value("yes" if server.keep_awake else "no")
-        self.hosts.setText(", ".join(server.allowed_hosts))
-        self.origins.setText(", ".join(server.cors_origins))
-        self._hosts, self._origins = server.allowed_hosts, server.cors_origins
 
     def _connect(self) -> None:
         self.awake.asked.connect(lambda value: self._ask("server", keep_awake=value == "yes"))
@@ -136,16 +108,6 @@ class LimitsTab(QWidget):
         self.places.valueChanged.connect(lambda n: self._ask("limits", waiting_requests=n))
         self.share.valueChanged.connect(lambda percent: self._ask("limits", lan_share=percent / 100))
         self.batch.valueChanged.connect(lambda n: self._ask("limits", max_batch_size=n))
-        self.hosts.editingFinished.connect(self._on_hosts)
-        self.origins.editingFinished.connect(self._on_origins)
-
-    def _on_hosts(self) -> None:
-        if (names := _listed(self.hosts.text())) != self._hosts:
-            self._ask("server", allowed_hosts=names)
-
-    def _on_origins(self) -> None:
-        if (names := _listed(self.origins.text())) != self._origins:
-            self._ask("server", cors_origins=names)
 
     def _ask(self, section: str, **values: Any) -> None:
         try:
@@ -156,5 +118,15 @@ class LimitsTab(QWidget):
             self.banner.hide()
 
 
-def _listed(text: str) -> list[str]:
-    return [name for part in text.split(",") if (name := part.strip())]
+def setting_row(title: str, words: str, control: QWidget) -> QHBoxLayout:
+    """A setting: what it is called, what it does, and its control."""
+    texts = QVBoxLayout()
+    texts.setSpacing(1)
+    texts.addWidget(label(title, "strong"))
+    texts.addWidget(label(words, "small"))
+    row = QHBoxLayout()
+    row.setContentsMargins(0, 8, 0, 8)
+    row.setSpacing(16)
+    row.addLayout(texts, 1)
+    row.addWidget(control, 0, Qt.AlignmentFlag.AlignVCenter)
+    return row

@@ -29,7 +29,7 @@ class ServerTabs(Card):
         super().__init__()
         self._server = server
         self.requests = RequestsTab(server)
-        self.access = AccessTab(server, shelf)
+        self.access = AccessTab(server, shelf, settings, change)
         self.limits = LimitsTab(settings, change)
         self.log = LogTab(server)
         self.bar = QTabBar()

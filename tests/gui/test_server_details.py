@@ -403,8 +403,9 @@ def test_limits_are_kept_and_reopen_the_listener_where_they_are_the_doors(
     limits.body.setValue(64)
     qtbot.waitUntil(lambda: [s.body_bytes for s in server.applied] == [64 << 20], timeout=WAIT_MS)
     limits.share.setValue(50)
-    limits.origins.setText("https://lab.example, http://10.0.0.7:3000")
-    limits.origins.editingFinished.emit()
+    names = window.server_page.tabs.access.names
+    names.origins.setText("https://lab.example, http://10.0.0.7:3000")
+    names.origins.editingFinished.emit()
     qtbot.waitUntil(lambda: len(server.applied) == 2, timeout=WAIT_MS)
     assert server.applied[-1].cors_origins == ["https://lab.example", "http://10.0.0.7:3000"]
     qtbot.waitUntil(lambda: store.load().limits.lan_share == 0.5, timeout=WAIT_MS)
@@ -416,12 +417,12 @@ def test_limits_are_kept_and_reopen_the_listener_where_they_are_the_doors(
 
 
 def test_a_limit_that_is_none_is_refused_in_words(qtbot: QtBot, serving: MainWindow, server: FakeServer) -> None:
-    serving.server_page.tabs.bar.setCurrentIndex(LIMITS)
-    limits = serving.server_page.tabs.limits
-    limits.origins.setText("*")
-    limits.origins.editingFinished.emit()
-    assert limits.banner.isVisible()
-    assert "is no origin" in limits.banner._second.text()
+    serving.server_page.tabs.bar.setCurrentIndex(ACCESS)
+    names = serving.server_page.tabs.access.names
+    names.origins.setText("*")
+    names.origins.editingFinished.emit()
+    assert names.banner.isVisible()
+    assert "is no origin" in names.banner._second.text()
     assert server.applied == []
 
 
