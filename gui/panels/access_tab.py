@@ -296,7 +296,7 @@ def key_words(info: KeyInfo, paused: bool = False) -> str:
     models = tr("asks all models") if info.models is None else tr("asks {models}").format(models=", ".join(info.models))
     if "infer" not in info.rights:
         models = tr("reads only")
-    parts = ["paused"] if paused else []
+    parts = [tr("paused")] if paused else []
     parts.append(models)
     if info.per_minute is not None:
         parts.append(tr("{per_minute} a minute").format(per_minute=info.per_minute))

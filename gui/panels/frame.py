@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from PySide6.QtCore import QRectF, QSignalBlocker, QSize, Qt, Signal
-from PySide6.QtGui import QEnterEvent, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtGui import QEnterEvent, QFontMetrics, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractButton, QFrame, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from engine import Prediction
@@ -111,6 +111,10 @@ class Header(QFrame):
         self._chip_box.addWidget(chip)
 
 
+RAIL_BUTTON = (60, 54)
+"""Least width and height, px."""
+
+
 class RailButton(QAbstractButton):
     """Icon over a word; the chosen one on a sheet, with a mark at the edge."""
 
@@ -121,7 +125,7 @@ class RailButton(QAbstractButton):
         self.setAutoExclusive(True)
         self._icon_name = icon_name
         self.dot = ""
-        self.setFixedSize(60, 54)
+        self.setFixedSize(self.width_for(text), RAIL_BUTTON[1])
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setAttribute(Qt.WidgetAttribute.WA_Hover)
         self.setAccessibleName(text)
@@ -132,8 +136,14 @@ class RailButton(QAbstractButton):
             self.dot = hue
             self.update()
 
+    @staticmethod
+    def width_for(text: str) -> int:
+        """Its word fits, in every language and at every font size."""
+        needed = QFontMetrics(theme.font("caption", semibold=True)).horizontalAdvance(text) + 8
+        return max(RAIL_BUTTON[0], needed)
+
     def sizeHint(self) -> QSize:
-        return QSize(60, 54)
+        return self.size()
 
     def enterEvent(self, event: QEnterEvent) -> None:
         self.update()
@@ -165,12 +175,15 @@ class Rail(QFrame):
     def __init__(self) -> None:
         super().__init__()
         self.setObjectName("rail")
-        self.setFixedWidth(77)
         self.buttons = [
             RailButton("scan-search", tr("Predict")),
             RailButton("radio-tower", tr("Server")),
             RailButton("settings", tr("Settings")),
         ]
+        widest = max(button.width() for button in self.buttons)
+        for button in self.buttons:
+            button.setFixedWidth(widest)
+        self.setFixedWidth(widest + 17)
         box = QVBoxLayout(self)
         box.setContentsMargins(8, 10, 8, 10)
         box.setSpacing(6)

@@ -9,7 +9,7 @@ from PySide6.QtGui import QPainter, QPaintEvent, QPen, QPolygonF
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from gui import theme
-from gui.widgets.basics import Card, label
+from gui.widgets.basics import Card, ElidedLabel, label
 
 HEIGHT = 44
 SAMPLES = 120
@@ -77,7 +77,7 @@ class ChartCard(Card):
         super().__init__()
         self._title = title
         self.number = label("", "title")
-        self.sentence = label("", "small")
+        self.sentence = ElidedLabel("", "small")
         self.chart = LiveChart()
         head = QHBoxLayout()
         head.setSpacing(10)
