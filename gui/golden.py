@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gui.language import tr
+from gui.words import moment_words
 
 KEPT = "kept answer"
 """The ``source`` of a sample that the owner kept."""
@@ -79,6 +79,4 @@ def clock_words(at: Any) -> str:
     """Unix seconds as the clock's hours and minutes, with the day where it was another one."""
     if not at:
         return ""
-    then = time.localtime(float(at))
-    same_day = then[:3] == time.localtime()[:3]
-    return time.strftime("%H:%M" if same_day else "%d %b, %H:%M", then)
+    return moment_words(float(at))

@@ -14,8 +14,9 @@ from gui.error_text import error_text
 from gui.language import tr
 from gui.model_shelf import ANSWERING
 from gui.panels.leave_dialog import LeaveDialog, ask_to_leave
-from gui.session import MOST_MODELS, LastRun, Session, SessionFiles, started_words
+from gui.session import MOST_MODELS, LastRun, Session, SessionFiles
 from gui.tray import Tray
+from gui.words import moment_words
 
 if TYPE_CHECKING:
     from gui.main_window import MainWindow
@@ -87,7 +88,9 @@ class Life(QObject):
     def tell_crash(self, last: LastRun) -> None:
         """The run before did not end properly: say so, and offer what it left."""
         self._report = last.report
-        second = tr("{started} Nothing was sent to anybody.").format(started=started_words(last)).strip()
+        second = tr("Nothing was sent to anybody.")
+        if last.started_at:
+            second = tr("It began {when}. Nothing was sent to anybody.").format(when=moment_words(last.started_at))
         self._window.notice.say("warn", tr("Deskside did not end properly last time."), second, tr("Copy report"))
 
     def _copy_report(self) -> None:

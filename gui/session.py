@@ -153,13 +153,6 @@ def _lines(path: Path) -> list[str]:
         return [f"({path.name} cannot be read: {error.strerror or error})"]
 
 
-def started_words(last: LastRun) -> str:
-    """``It began 26 Nov 14:02.``, "" where that is not known."""
-    if not last.started_at:
-        return ""
-    return f"It began {time.strftime('%d %b %H:%M', time.localtime(last.started_at))}."
-
-
 def program_command() -> list[str]:
     """How this program is started again, without a terminal."""
     script = Path(sys.argv[0]).resolve()

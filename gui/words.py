@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from PySide6.QtCore import QDate, QDateTime, QLocale
+
 from engine.events import LoadStage
 from engine.serving_types import ServerState
 from gui.language import counted, mark, tr
@@ -131,3 +133,14 @@ def device_words(device: str) -> str:
 def device_choice_words(device: str) -> str:
     """One of :data:`DEVICES`."""
     return tr("Automatic") if device == AUTOMATIC else device_words(device)
+
+
+def moment_words(at: float) -> str:
+    """Unix seconds as the clock shows them, with the day before where it was another one, its month in the language."""
+    then = QDateTime.fromSecsSinceEpoch(int(at))
+    return QLocale().toString(then, "HH:mm" if then.date() == QDate.currentDate() else "d MMM HH:mm")
+
+
+def day_words(at: float) -> str:
+    """Unix seconds as a day."""
+    return QLocale().toString(QDateTime.fromSecsSinceEpoch(int(at)), "d MMM yyyy")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication, QShowEvent
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QScrollArea, QVBoxLayout, QWidget
@@ -21,6 +19,7 @@ from gui.request_code import as_curl
 from gui.server_bridge import ServerBridge
 from gui.widgets.banner import Banner
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line, spin_box
+from gui.words import moment_words
 
 MOST_ROWS = 200
 """Beyond, the command line lists them."""
@@ -302,10 +301,7 @@ def key_words(info: KeyInfo, paused: bool = False) -> str:
         parts.append(tr("{per_minute} a minute").format(per_minute=info.per_minute))
     if info.at_once is not None:
         parts.append(tr("{at_once} at once").format(at_once=info.at_once))
-    parts.append(tr("not used yet") if info.last_used is None else tr("used {when}").format(when=_when(info.last_used)))
+    parts.append(
+        tr("not used yet") if info.last_used is None else tr("used {when}").format(when=moment_words(info.last_used))
+    )
     return ", ".join(parts)
-
-
-def _when(at: float) -> str:
-    today = time.strftime("%Y%j") == time.strftime("%Y%j", time.localtime(at))
-    return time.strftime("%H:%M" if today else "%d %b %H:%M", time.localtime(at))

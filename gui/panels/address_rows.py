@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
@@ -13,6 +11,7 @@ from gui import theme
 from gui.icons import IconLabel
 from gui.language import tr
 from gui.widgets.basics import Button, ElidedLabel, label, line
+from gui.words import moment_words
 
 ROW = 38
 
@@ -130,7 +129,7 @@ class KeyRow(QWidget):
         self.copy_button.setVisible(known)
         self.once.setVisible(known)
         self.link_button.setVisible(known and bool(lan_url))
-        made = time.strftime("%d %b %H:%M", time.localtime(key.created_at))
+        made = moment_words(key.created_at)
         self.made.setText("" if known else tr("made {made}").format(made=made))
         self.made.setVisible(not known)
 

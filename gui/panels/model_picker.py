@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from PySide6.QtCore import Signal
@@ -16,7 +15,7 @@ from gui.panels.model_chip import TASK_ICONS
 from gui.recent_models import RecentModel, RecentModels
 from gui.widgets.basics import Button
 from gui.widgets.chooser import Choice, Chooser
-from gui.words import device_words, format_words, task_words
+from gui.words import day_words, device_words, format_words, task_words
 
 _OPEN = mark("open")
 _PHASE_WORDS = {
@@ -98,7 +97,7 @@ class ModelPicker(Chooser):
 
     def _recent_choice(self, model: RecentModel) -> Choice:
         gone = model.path in self._gone
-        when = time.strftime("%d %b %Y", time.localtime(model.opened_at))
+        when = day_words(model.opened_at)
         return Choice(
             f"path:{model.path}", model.name, f"{task_words(model.task)}, {Path(model.path).parent}",
             tr("not there any more") if gone else when, "warn" if gone else "", format_words(model.format),

@@ -374,7 +374,7 @@ def test_a_blocked_address_is_listed_with_the_way_back(qtbot: QtBot, serving: Ma
 
 def test_what_a_key_may_is_said_in_words() -> None:
     info = KeyInfo("a", "aaaa", 0.0, models=("x", "y"), at_once=2, last_used=0.0)
-    assert key_words(info).startswith("asks x, y, 2 at once, used 01 Jan")
+    assert key_words(info).startswith("asks x, y, 2 at once, used 1 Jan")
     assert key_words(replace(info, rights=("read",), models=None), paused=True).startswith("paused, reads only")
 
 
