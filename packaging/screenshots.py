@@ -554,7 +554,7 @@ def _look_for_glyphs(window: QWidget) -> None:
             layout.beginLayout()
             layout.createLine()
             layout.endLayout()
-            for run in layout.glyphRuns():
+            for run in layout.glyphRuns(-1, -1, QTextLayout.GlyphRunRetrievalFlag.RetrieveAll):
                 for glyph, at in zip(run.glyphIndexes(), run.stringIndexes(), strict=False):
                     if glyph == 0 and at < len(text):
                         missing_glyphs.setdefault(text[at], text)
@@ -635,6 +635,8 @@ def main() -> int:
     shoot_all(make, options.folder, tuple(options.theme or ("light", "dark")), chosen, options.language)
     for character, sentence in missing_glyphs.items():
         print(f"no font here has {character!r} (U+{ord(character):04X}), as in {sentence!r}", file=sys.stderr)
+    if missing_glyphs:
+        print("On Debian, fonts-droid-fallback has the Chinese ones.", file=sys.stderr)
     failed = bool(missing_glyphs)
     for name, how in LOOKS.items() if options.looks else ():
         folder = ROOT / ".screenshots" / name
