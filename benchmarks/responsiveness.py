@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,10 @@ from engine import Engine, consent
 from engine.events import LoadStage
 from engine.settings import Settings, data_dir
 from gui import build_window
+from gui.actions import PREDICT, SERVER
 from gui.app import create_application
+from gui.intake import MAX_FILES
+from gui.predict_queue import ItemState
 from tests.e2e.drive_window import Driver, workers
 from tests.e2e.program import DIGITS_KERAS, DIGITS_TORCH, ROOT
 from tests.e2e.test_window import MAKE_LARGE_MODEL
@@ -218,10 +222,33 @@ def frozen_loads(driver: Driver, report: Report) -> None:
             driver.model_ready(key)
 
 
-def saturated(driver: Driver, report: Report) -> None:
+def dropped(driver: Driver, report: Report, folder: Path) -> None:
+    """A folder of pictures on the window: until all are listed, and while they are answered."""
+    samples = sorted((DIGITS_TORCH / "samples").glob("*.png"))
+    for number in range(MAX_FILES):
+        shutil.copyfile(samples[number % len(samples)], folder / f"picture-{number:04}.png")
+    page, queue = driver.window.predict_page, driver.window.queue
+    before = len(queue.items)
+    with report.phase(f"{MAX_FILES} files dropped, until listed") as note:
+        began = time.monotonic()
+        page.take_paths([folder])
+        driver.until(lambda: len(queue.items) == before + MAX_FILES, "the files in the list")
+        note.append(f"after {time.monotonic() - began:.1f} s")
+    with report.phase("while they are answered") as note:
+        began, done = time.monotonic(), queue.counts[ItemState.DONE]
+        pause(LOAD_S)
+        note.append(f"{(queue.counts[ItemState.DONE] - done) / (time.monotonic() - began):.0f} answers a second")
+    with report.phase("the list cleared"):
+        page.clear()
+        pause(1.0)
+
+
+def saturated(driver: Driver, report: Report, shown: int, name: str) -> None:
+    driver.window.show_page(SERVER)
     url = driver.switch_on("computer")
+    driver.window.show_page(shown)
     for folder in (DIGITS_TORCH, DIGITS_KERAS):
-        with report.phase(f"{CLIENTS} clients ask {folder.name}") as note:
+        with report.phase(f"{CLIENTS} clients ask {folder.name}, {name} shown") as note:
             file = folder / "samples" / "digit-3.png"
             command = [
                 sys.executable, "-c", CLIENT, url.removeprefix("http://"), f"/predict/{folder.name}", str(file),
@@ -239,8 +266,10 @@ def saturated(driver: Driver, report: Report) -> None:
             if done.returncode:
                 raise SystemExit(f"a client was not answered: {done.stderr}")
             note.append(f"{float(done.stdout):.0f} answers a second")
+    driver.window.show_page(SERVER)
     driver.click_switch("off")
-    driver.until(lambda: driver.window.server_page.switch.value == "off", "the switch at off")
+    switch = driver.window.server_page.switch
+    driver.until(lambda: switch.value == "off" and not switch.busy, "the switch at off")
 
 
 def main() -> None:
@@ -260,7 +289,11 @@ def main() -> None:
         loads(driver, report)
         large_load(driver, report, large)
         frozen_loads(driver, report)
-        saturated(driver, report)
+        pictures = Path(scratch) / "pictures"
+        pictures.mkdir()
+        dropped(driver, report, pictures)
+        saturated(driver, report, SERVER, "Server page")
+        saturated(driver, report, PREDICT, "Predict")
         driver.close()
     QApplication.quit()
 

@@ -17,6 +17,8 @@ from engine.events import LoadStage
 from engine.model_spec import ModelSpec
 from engine.prediction import ImagePreview, LoadTicket
 from engine.serving_types import ServerScope, ServerState
+from gui.intake import InputFile
+from gui.item_models.items_model import ItemsModel
 from gui.main_window import MainWindow
 from tests.fakes import FakeEngine, FakeServer, spec
 from tests.gui.conftest import WAIT_MS, WindowFactory, drop
@@ -201,3 +203,26 @@ def test_a_late_result_for_a_dead_widget_is_thrown_away(qtbot: QtBot, window: Ma
     qtbot.waitUntil(lambda: marker == ["after"], timeout=WAIT_MS)
     qtbot.waitUntil(lambda: not window.bridge._pending, timeout=WAIT_MS)
     assert seen == []
+
+
+def test_an_answer_does_not_lay_thousands_of_pictures_out_anew(
+    qtbot: QtBot, engine: FakeEngine, make_window: WindowFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    count = ItemsModel.rowCount
+
+    def counted(self: ItemsModel, *parent: Any) -> int:
+        asked.append(1)
+        return count(self, *parent)
+
+    monkeypatch.setattr(ItemsModel, "rowCount", counted)  # before Qt looks for it
+    page = make_window().predict_page
+    model, rows = page.work.items_model, 3000
+    page.add_inputs([InputFile(f"{n}.npy", "tensor", data=b"") for n in range(rows)], [])
+    qtbot.waitUntil(lambda: page.work.strip.isVisible() and model.rowCount() == rows, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: page.work.strip.visualRect(model.index(rows - 1)).isValid(), timeout=WAIT_MS)
+    asked.clear()
+    for row in range(5):
+        model.dataChanged.emit(model.index(row), model.index(row))
+        page.work.strip.visualRect(model.index(rows - 1))  # waits for a layout that is due
+    assert len(asked) < rows
