@@ -28,7 +28,7 @@ from embedded_server.addresses import (
 from embedded_server.app import create_app
 from embedded_server.door import CALLER_FOR_S, Door, Refusals
 from embedded_server.golden_door import ask_golden
-from embedded_server.keys import KeyStore, made_key, read_key_file
+from embedded_server.keys import WINDOW_KEY, KeyStore, made_key, read_key_file
 from embedded_server.listening import bind_listener
 from embedded_server.notifier import CoalescingNotifier
 from embedded_server.reach import check_reach
@@ -43,7 +43,6 @@ from engine.settings import ServerSettings
 
 log = logging.getLogger(__name__)
 
-WINDOW_KEY = "window"
 GOLDEN_KEY = "(golden)"
 """Of one question that the server asks itself; no name that a kept key could have."""
 SELF_CHECK_S = 10.0
@@ -188,6 +187,7 @@ class ServerController:
         """Make a new network key and end the old one at once. Raises OSError (the key file cannot be written)."""
         with self._switch:
             info = self._keys.renew(WINDOW_KEY)
+            self._release(WINDOW_KEY)
             running = self._running
             if running is not None and running.plan.from_window and self._base.key_required:
                 self._renew_rules()
@@ -209,6 +209,7 @@ class ServerController:
         """Make a key that lets in at once. Raises SettingsInvalid (name or limit), OSError (cannot be written)."""
         with self._switch:
             info = self._keys.add(name, models=models, per_minute=per_minute)
+            self._release(name)
             self._renew_rules()
             return info
 
@@ -216,6 +217,7 @@ class ServerController:
         """End a key at once; False where there is none. Raises OSError (cannot be written)."""
         with self._switch:
             found = self._keys.remove(name)
+            self._release(name)
             self._renew_rules()
             return found
 
@@ -279,6 +281,11 @@ class ServerController:
             if (running := self._running) is not None:
                 running.door.rules = self._held.applied(running.door.rules)
         self._notifier.changed()
+
+    def _release(self, key: str) -> None:
+        """A pause was of the key that had this name, not of the next one."""
+        with self._lock:
+            self._held = replace(self._held, keys=self._held.keys - {key})
 
     def _renew_rules(self) -> None:
         """Under the switch's lock: give the running door the keys and what is held back."""

@@ -177,6 +177,7 @@ class Door:
             self._callers.move_to_end(address)
             while len(self._callers) > CALLERS:
                 self._callers.popitem(last=False)
+        self._changed()
 
     def callers(self) -> dict[str, float]:
         """When each caller from the network was answered last, in Unix seconds."""

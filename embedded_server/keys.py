@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 ENDS = 4
 """How many of a key's last characters are kept readable, so that a person can tell keys apart."""
+WINDOW_KEY = "window"
+"""The key that the window makes and shows; it is renewed, never added."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}")
 MOST_KEYS = 1000
 
@@ -132,6 +134,8 @@ class KeyStore:
         unknown rights and for limits below 1; OSError (cannot be written)."""
         if NAME.fullmatch(name) is None:
             raise SettingsInvalid(f"{name[:60]!r} is no name for a key: letters, digits, spaces, '.', '_' and '-'.")
+        if name == WINDOW_KEY:
+            raise SettingsInvalid(f"{name!r} is the window's own key: choose another name.")
         if not rights or not rights <= RIGHTS:
             raise SettingsInvalid(f"A key's rights are {' and '.join(sorted(RIGHTS))}, or one of them.")
         if any(limit is not None and limit < 1 for limit in (per_minute, at_once)):

@@ -52,7 +52,7 @@ def read_firewall(port: int, ufw: Path = UFW) -> tuple[str, bool | None]:
     except OSError:
         on = False
     if on:
-        return "ufw", _ufw_lets_in(ufw / "user.rules", port)
+        return "ufw", _ufw_lets_in(ufw, port)
     command = shutil.which("firewall-cmd")
     if command is None:
         return "", None
@@ -62,19 +62,36 @@ def read_firewall(port: int, ufw: Path = UFW) -> tuple[str, bool | None]:
     return "firewalld", _asked(command, f"--query-port={port}/tcp")
 
 
-def _ufw_lets_in(rules: Path, port: int) -> bool | None:
-    """``### tuple ### allow tcp 8765 0.0.0.0/0 any 0.0.0.0/0 in`` is how ufw keeps a rule in ``user.rules``."""
+def _ufw_lets_in(ufw: Path, port: int) -> bool | None:
+    """``### tuple ### allow tcp 8765 0.0.0.0/0 any 0.0.0.0/0 in`` (action, protocol, port, to, its port, from,
+    direction) is how ufw keeps a rule in ``user.rules``; the first that fits decides, else the default policy. A rule
+    for some callers or one interface only leaves the others unknown."""
     try:
-        lines = rules.read_text().splitlines()
+        lines = (ufw / "user.rules").read_text().splitlines()
     except OSError:
         return None
     for line in lines:
         words = line.removeprefix("### tuple ###").split()
-        if not line.startswith("### tuple ###") or len(words) < 3 or words[1] not in ("any", "tcp"):
+        if not line.startswith("### tuple ###") or len(words) < 7 or words[1] not in ("any", "tcp"):
+            continue
+        if not words[6].startswith("in") or ":" in words[5]:  # out, or of IPv6, which is not served
             continue
         if words[2] == "any" or any(_holds(part, port) for part in words[2].split(",")):
-            return words[0] in ("allow", "limit")
-    return False
+            to_all = words[5] == "0.0.0.0/0" and words[3] == "0.0.0.0/0" and words[6] == "in"
+            return words[0] in ("allow", "limit") if to_all else None
+    return _default_lets_in(ufw.parent / "default" / "ufw")
+
+
+def _default_lets_in(defaults: Path) -> bool | None:
+    try:
+        lines = defaults.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        name, _, policy = line.partition("=")
+        if name.strip() == "DEFAULT_INPUT_POLICY":
+            return policy.strip().strip('"').upper() == "ACCEPT"
+    return None
 
 
 def _holds(ports: str, port: int) -> bool:

@@ -38,14 +38,17 @@ class KeepAwake(QObject):
         super().__init__(parent)
         self.is_held = False
         self._process: QProcess | None = None
+        self._refused = False
+        """It ended by itself, as where nobody may inhibit: not asked again before it is let go."""
 
     def hold(self, on: bool) -> None:
         """Hold sleep off, or let it come again."""
         if sys.platform == "win32":
             self._hold_windows(on)
-        elif on and self._process is None:
+        elif on and self._process is None and not self._refused:
             self._start()
-        elif not on and self._process is not None:
+        elif not on:
+            self._refused = False
             self._end()
 
     def _start(self) -> None:
@@ -56,7 +59,7 @@ class KeepAwake(QObject):
         process.setProgram(command[0])
         process.setArguments(command[1:])
         process.started.connect(lambda: self._set(True))
-        process.errorOccurred.connect(lambda _error: self._set(False))
+        process.errorOccurred.connect(self._on_error)
         process.finished.connect(self._on_finished)
         self._process = process
         process.start()
@@ -67,14 +70,21 @@ class KeepAwake(QObject):
             return
         self._set(False)
         process.closeWriteChannel()
+        if sys.platform == "darwin":  # caffeinate waits for this program, not for its input
+            process.terminate()
         if process.state() is not QProcess.ProcessState.NotRunning and not process.waitForFinished(END_MS):
             process.kill()
             process.waitForFinished(END_MS)
         process.deleteLater()
 
+    def _on_error(self, error: QProcess.ProcessError) -> None:
+        if error is QProcess.ProcessError.FailedToStart:  # no ``finished`` follows
+            self._on_finished()
+
     def _on_finished(self) -> None:
         """It ended by itself: it was refused, as where nobody may inhibit."""
         if self._process is not None:
+            self._refused = True
             self._process.deleteLater()
             self._process = None
         self._set(False)

@@ -67,7 +67,7 @@ class Life(QObject):
         if self.leave_dialog is not None or self._window.is_closing:
             return
         server = self._window.server
-        callers = len(server.state.callers) if server.is_running else 0
+        callers = server.callers_now() if server.is_running else 0
         if not callers:
             self._window.quit()
             return
@@ -119,7 +119,11 @@ class Life(QObject):
         second = error_text(error).sentence
         if isinstance(error, ConsentRequired):
             second = tr("It is a program that was not agreed to yet. Open it to decide.")
-        self._window.notice.say("warn", tr("{name} was not opened again.").format(name=path.name), second)
+        sentence = tr("{name} was not opened again.").format(name=path.name)
+        if self._window.notice.isVisible():  # the word about the run before stays until it was read
+            self._window.status_line.say("warn", f"{sentence} {second}")
+        else:
+            self._window.notice.say("warn", sentence, second)
         return True
 
     def keep_session(self) -> None:

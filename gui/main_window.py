@@ -296,6 +296,7 @@ class MainWindow(QMainWindow):
         banner.say("error", sentence, error_text(error).sentence)
 
     def _on_load_cancelled(self, token: int, order: LoadOrder) -> None:
+        self.life.restored(token)
         self.shelf.load_ended(token)
         self.status_line.say("", tr("The load of {name} was cancelled.").format(name=order.path.name))
 

@@ -36,6 +36,8 @@ class ServerBridge(QObject):
         """The named ones, as :meth:`read_keys` found them."""
         self._later: ServerSettings | None = None
         self.reach: ReachReport | None = None
+        self._reach_ticket = 0
+        self._applying = False
         """None while nothing is known."""
         self._remember(self.state.key)
         self._state_arrived.connect(self._on_state)
@@ -104,18 +106,26 @@ class ServerBridge(QObject):
 
     def check_reach(self) -> None:
         """``reach_checked`` once ``reach`` is new."""
-        self._bridge.run(self, self._server.check_reach, self._on_reach, self.failed.emit)
+        self._bridge.drop(self._reach_ticket)
+        self.reach = None
+        self.reach_checked.emit()
+        self._reach_ticket = self._bridge.run(self, self._server.check_reach, self._on_reach, self.failed.emit)
 
     def apply(self, settings: ServerSettings) -> None:
         """Serve with other settings; the listener is opened anew where it runs (``changed``, else ``failed``). While
         the switch is on its way they wait for it."""
-        if self.target is not None:
+        if self.target is not None or self._applying:
             self._later = settings
             return
+        self._applying = True
         if self.is_running:
             self.target = self.state.scope
             self.changed.emit()
         self._bridge.run(self, lambda: self._server.apply(settings), self._on_switched, self._on_switch_failed)
+
+    def callers_now(self) -> int:
+        """How many other computers are asking, as the server knows it this moment; never blocks."""
+        return len(self._server.state.callers)
 
     def log_lines(self) -> tuple[str, ...]:
         return self._server.log_lines()
@@ -137,12 +147,12 @@ class ServerBridge(QObject):
         self._unsubscribe()
 
     def _on_switched(self, state: ServerState) -> None:
-        self.target = None
+        self.target, self._applying = None, False
         self._on_state(state)
         self._apply_later()
 
     def _on_switch_failed(self, error: BaseException) -> None:
-        self.target = None
+        self.target, self._applying = None, False
         self._on_state(self._server.state)
         self.failed.emit(error)
         self._apply_later()
@@ -173,6 +183,9 @@ class ServerBridge(QObject):
 
     def _on_state(self, state: ServerState) -> None:
         self.state = state
+        if not self.is_running:
+            self._bridge.drop(self._reach_ticket)
+            self.reach = None
         self._remember(state.key)
         self.changed.emit()
 

@@ -406,12 +406,12 @@ class PredictPage(QWidget):
         dialog.setDefaultSuffix(kinds[0][0])
         dialog.filterSelected.connect(lambda words: dialog.setDefaultSuffix("png" if "*.png" in words else "json"))
         dialog.selectFile(f"{Path(item.source.name).stem}-answer")
-        dialog.fileSelected.connect(lambda name: self.write_answer(Path(name), picture))
+        dialog.fileSelected.connect(lambda name: self.write_answer(Path(name), picture, item))
         dialog.finished.connect(dialog.deleteLater)
         dialog.open()
 
-    def write_answer(self, path: Path, picture: QImage | None) -> None:
-        """Write what the ending of ``path`` asks for, on a task thread."""
+    def write_answer(self, path: Path, picture: QImage | None, item: Item) -> None:
+        """Write what the ending of ``path`` asks for of ``item``'s answer, on a task thread."""
 
         def write(make: Callable[[], bytes]) -> None:
             self._bridge.run(
@@ -423,7 +423,9 @@ class PredictPage(QWidget):
         if picture is not None and path.suffix.lower() != ".json":
             write(lambda: png_of(picture))
         else:
-            self.work.answer_json(lambda text: write(lambda: text.encode() + b"\n"))
+            found = self.work.answer_json(lambda text: write(lambda: text.encode() + b"\n"), item)
+            if not found:  # asked again meanwhile, say
+                self.status.emit("", tr("There is no answer to save yet."))
 
     def _on_not_written(self, error: BaseException) -> None:
         self.banner.say("error", tr("The answer could not be written."), error_text(error).sentence)
@@ -446,8 +448,9 @@ class PredictPage(QWidget):
 
     def copy_answer(self) -> None:
         """The shown answer to the clipboard, as the network gives it."""
-        if self.work.copy_json():
-            self.status.emit("ok", tr("The answer is on the clipboard, as JSON."))
+        said = tr("The answer is on the clipboard, as JSON.")
+        if not self.work.copy_json(lambda: self.status.emit("ok", said)):
+            self.status.emit("", tr("There is no answer to copy yet."))
 
     # -- a drag over the window ------------------------------------------------------------------------------------
     def drag_over(self, mime: QMimeData) -> None:

@@ -287,18 +287,30 @@ class WorkView(QWidget):
         answered = self._shelf.card(self.current.model) if self.current is not None else None
         return answered or self._shelf.active
 
-    def copy_json(self) -> bool:
-        """The shown answer as the HTTP interface gives it, on the clipboard in a moment; False where there is none."""
-        return self.answer_json(lambda text: QGuiApplication.clipboard().setText(text))
+    def copy_json(self, done: Callable[[], None]) -> bool:
+        """The shown answer, as the HTTP interface gives it, to the clipboard, then ``done``; False without one."""
 
-    def answer_json(self, done: Callable[[str], None]) -> bool:
-        """``done(text)`` with the shown answer as the HTTP interface gives it; False where there is none."""
-        item = self.current
+        def copy(text: str) -> None:
+            QGuiApplication.clipboard().setText(text)
+            done()
+
+        return self.answer_json(copy)
+
+    def answer_json(self, done: Callable[[str], None], item: Item | None = None) -> bool:
+        """``done(text)`` with the answer of ``item``, by default the shown one, as the HTTP interface gives it; False
+        where there is none."""
+        item = item or self.current
         if item is None or item.prediction is None:
             return False
 
         def tell(prediction: Prediction) -> None:
             done(json.dumps(prediction.to_json(), indent=2, ensure_ascii=False))
+
+        def not_refined(error: BaseException) -> None:
+            if isinstance(error, PredictionExpired):  # the engine keeps the last ones only: then as it is shown
+                tell(prediction)
+            else:
+                self.failed.emit(error)
 
         prediction, view = item.prediction, self.dock.view
         asked_otherwise = view is not None and bool(view.params) and prediction.results is None
@@ -306,7 +318,7 @@ class WorkView(QWidget):
         if asked_otherwise:
             # The window asks for what it draws best; a script gets what the network gives.
             self._copy_ticket = self._bridge.ask(
-                self, lambda engine: engine.refine(prediction.id, {}), tell, self.failed.emit
+                self, lambda engine: engine.refine(prediction.id, {}), tell, not_refined
             )
         else:
             tell(prediction)

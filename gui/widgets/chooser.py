@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from shiboken6 import isValid
 
 from gui import theme
 from gui.icons import IconLabel, paint_icon
@@ -265,9 +266,9 @@ class Chooser(QWidget):
         if not self.isVisible():
             return
         self.hide()
-        if self._before is not None:
-            self._before.setFocus()
-        self._before = None
+        before, self._before = self._before, None
+        if before is not None and isValid(before):
+            before.setFocus()
         self.closed.emit()
 
     @property

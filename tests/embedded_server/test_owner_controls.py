@@ -179,22 +179,39 @@ def test_reach_asks_each_address(controller: ServerController, network: ServerSt
     assert check_reach([network.urls[0].url, gone], network.port).failed == (gone,)
 
 
+RULE = "### tuple ### {} tcp {} {} any {} {}\n"
+
+
 @pytest.mark.parametrize(
-    ("rules", "let_in"),
+    ("rules", "policy", "let_in"),
     [
-        ("", False),
-        ("### tuple ### allow tcp 8765 0.0.0.0/0 any 0.0.0.0/0 in\n-A ufw-user-input -p tcp --dport 8765\n", True),
-        ("### tuple ### allow udp 8765 0.0.0.0/0 any 0.0.0.0/0 in\n", False),
-        ("### tuple ### allow any 22,8000:9000 0.0.0.0/0 any 0.0.0.0/0 in\n", True),
-        ("### tuple ### deny tcp 8765 0.0.0.0/0 any 0.0.0.0/0 in\n### tuple ### allow any any 0 any 0 in\n", False),
-        (None, None),
+        (RULE.format("allow", 8765, "0.0.0.0/0", "0.0.0.0/0", "in"), "DROP", True),
+        (RULE.format("limit", "8000:9000", "0.0.0.0/0", "0.0.0.0/0", "in"), "DROP", True),
+        (RULE.format("deny", 8765, "0.0.0.0/0", "0.0.0.0/0", "in"), "ACCEPT", False),
+        (RULE.format("allow", 8765, "0.0.0.0/0", "0.0.0.0/0", "out"), "DROP", False),
+        (RULE.format("allow", 8765, "0.0.0.0/0", "192.168.1.7", "in"), "DROP", None),
+        (RULE.format("allow", 8765, "0.0.0.0/0", "0.0.0.0/0", "in_eth0"), "DROP", None),
+        (RULE.format("allow", 22, "0.0.0.0/0", "0.0.0.0/0", "in"), "DROP", False),
+        ("", "ACCEPT", True),
+        ("", "DROP", False),
+        ("", None, None),
+        (None, "DROP", None),
     ],
-)
-def test_ufw_is_read_where_it_may_be(tmp_path: Path, rules: str | None, let_in: bool | None) -> None:
-    (tmp_path / "ufw.conf").write_text("# comment\nENABLED=yes\n")
+    ids=["open", "range", "shut", "out", "one caller", "one card", "other port", "open by default", "shut by default",
+         "default unread", "rules unread"],
+)  # fmt: skip
+def test_ufw_is_read_where_it_may_be(
+    tmp_path: Path, rules: str | None, policy: str | None, let_in: bool | None
+) -> None:
+    ufw = tmp_path / "ufw"
+    ufw.mkdir()
+    (ufw / "ufw.conf").write_text("# comment\nENABLED=yes\n")
     if rules is not None:
-        (tmp_path / "user.rules").write_text(rules)
-    assert read_firewall(8765, tmp_path) == ("ufw", let_in)
+        (ufw / "user.rules").write_text(rules)
+    if policy is not None:
+        (tmp_path / "default").mkdir()
+        (tmp_path / "default" / "ufw").write_text(f'IPV6=yes\nDEFAULT_INPUT_POLICY="{policy}"\n')
+    assert read_firewall(8765, ufw) == ("ufw", let_in)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script stands in for firewall-cmd")
@@ -291,3 +308,18 @@ def test_blocks_asked_at_once_all_hold_and_need_no_key_file(
     assert controller.state.blocked == tuple(addresses)
     assert controller._running is not None
     assert controller._running.door.rules.denied == frozenset(addresses)
+
+
+def test_a_pause_is_of_the_key_and_not_of_its_name(controller: ServerController) -> None:
+    controller.add_key("lab")
+    controller.pause_key("lab", True)
+    assert controller.state.paused_keys == ("lab",)
+    controller.remove_key("lab")
+    assert controller.state.paused_keys == ()
+    controller.add_key("lab")
+    assert controller.state.paused_keys == ()
+
+
+def test_the_window_s_own_name_is_no_key_of_others(controller: ServerController) -> None:
+    with pytest.raises(SettingsInvalid, match="choose another name"):
+        controller.add_key("window")

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import shiboken6
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QLineEdit
 from pytestqt.qtbot import QtBot
 
 from gui import build_window
-from gui.actions import SERVER
+from gui.actions import SERVER, SETTINGS
 from gui.main_window import MainWindow
 from gui.recent_models import FILE, MOST, RecentModel, RecentModels
 from gui.widgets.chooser import Choice, ChoiceModel
@@ -273,3 +274,15 @@ def test_names_from_outside_are_plain_text(qtbot: QtBot, remembering: MainWindow
     assert str(model.data(index, Qt.ItemDataRole.AccessibleTextRole)).startswith("<b>bold</b>")
     remembering.picker.open_with(model.choices)
     assert not remembering.picker.grab().isNull()
+
+
+def test_a_command_is_not_lost_where_the_control_before_is_gone(qtbot: QtBot, window: MainWindow) -> None:
+    field = QLineEdit(window)
+    field.show()
+    field.setFocus()
+    window.palette_.open_palette()
+    assert window.palette_._before is field
+    shiboken6.delete(field)
+    window.palette_.field.setText("Settings")
+    qtbot.keyClick(window.palette_.field, Qt.Key.Key_Return)
+    assert window.pages.currentIndex() == SETTINGS

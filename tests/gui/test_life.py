@@ -25,6 +25,7 @@ from engine.serving_types import ServerScope
 from engine.settings import Settings, SettingsStore, replace_setting
 from gui.autostart import autostart, desktop_entry, launch_agent
 from gui.main_window import MainWindow
+from gui.model_loader import LoadOrder
 from gui.panels.leave_dialog import leave_words
 from gui.panels.settings_page import SettingsPage
 from gui.session import FAULTS, LOG, MARKER, SESSION, LastRun, Session, SessionFiles, without_names
@@ -194,6 +195,26 @@ def test_a_program_is_not_run_by_a_restore_and_nobody_is_asked(
     qtbot.waitUntil(window.notice.isVisible, timeout=WAIT_MS)
     assert window.notice.sentence == "program.pt was not opened again."
     assert window.consent_dialog is None
+
+
+def test_the_word_about_a_crash_stays_over_a_restore_that_fails(
+    qtbot: QtBot, engine: FakeEngine, tmp_path: Path, reopen: Reopen
+) -> None:
+    engine.load_error = ConsentRequired("It is a program.", fingerprint="ab" * 32)
+    window = reopen()
+    window.life.tell_crash(LastRun(0.0, "the report"))
+    window.life.restore(Session((str(tmp_path / "program.pt"),)))
+    qtbot.waitUntil(lambda: "program.pt was not opened again." in window.status_line.message, timeout=WAIT_MS)
+    assert window.notice.sentence == "Deskside did not end properly last time."
+
+
+def test_a_restored_load_that_is_cancelled_does_not_stop_the_remembering(
+    engine: FakeEngine, tmp_path: Path, reopen: Reopen
+) -> None:
+    window = reopen()
+    window.life._restoring.add(7)
+    window._on_load_cancelled(7, LoadOrder(tmp_path / "m.pt"))
+    assert window.life._restoring == set()
 
 
 def test_nothing_is_remembered_where_that_is_not_wanted(

@@ -380,9 +380,10 @@ def test_a_picture_is_saved_with_what_was_found_in_it(
     drop(window, picture(tmp_path, "a.png"))
     page = window.predict_page
     qtbot.waitUntil(lambda: page.work.image_view.overlay is not None, timeout=WAIT_MS)
-    kept = page.work.answer_picture()
+    kept, item = page.work.answer_picture(), page.work.current
     assert kept is not None
-    page.write_answer(tmp_path / "kept.png", kept)
+    assert item is not None
+    page.write_answer(tmp_path / "kept.png", kept, item)
     qtbot.waitUntil(lambda: window.status_line.message == "The answer is kept in kept.png.", timeout=WAIT_MS)
     saved = QImage(str(tmp_path / "kept.png"))
     assert (saved.width(), saved.height()) == (64, 48)
@@ -392,13 +393,20 @@ def test_a_picture_is_saved_with_what_was_found_in_it(
     changed = [(x, y) for x in range(64) for y in range(48) if saved.pixel(x, y) != bare.pixel(x, y)]
     assert changed
     assert (min(x for x, _ in changed) - 10) in range(-4, 3), "the box begins at a sixth of the picture"
-    page.write_answer(tmp_path / "kept.json", kept)
+    page.write_answer(tmp_path / "kept.json", kept, item)
     qtbot.waitUntil((tmp_path / "kept.json").exists, timeout=WAIT_MS)
     assert json.loads((tmp_path / "kept.json").read_text())["predictions"][0]["label"] == "ring"
-    page.write_answer(tmp_path / "no such folder" / "deep" / "kept.png", kept)
+    page.work.current = None  # what is shown when the dialog closes is not what was asked about
+    page.write_answer(tmp_path / "later.json", kept, item)
+    qtbot.waitUntil((tmp_path / "later.json").exists, timeout=WAIT_MS)
+    page.work.current, item.prediction, answer = item, None, item.prediction
+    page.write_answer(tmp_path / "none.json", kept, item)
+    assert window.status_line.message == "There is no answer to save yet."
+    item.prediction = answer
+    page.write_answer(tmp_path / "no such folder" / "deep" / "kept.png", kept, item)
     qtbot.waitUntil((tmp_path / "no such folder" / "deep" / "kept.png").exists, timeout=WAIT_MS)
     (tmp_path / "file").write_bytes(b"")
-    page.write_answer(tmp_path / "file" / "kept.png", kept)
+    page.write_answer(tmp_path / "file" / "kept.png", kept, item)
     qtbot.waitUntil(page.banner.isVisible, timeout=WAIT_MS)
     assert page.banner.sentence == "The answer could not be written."
 

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -485,6 +486,13 @@ def test_where_it_is_refused_nothing_is_claimed(qtbot: QtBot, tmp_path: Path, mo
     awake.hold(True)
     qtbot.waitUntil(lambda: awake._process is None, timeout=WAIT_MS)
     assert not awake.is_held
+    awake.hold(True)
+    assert awake._process is None, "whoever refused is not asked again at every change"
+    awake.hold(False)
+    awake.hold(True)
+    assert awake._process is not None
+    qtbot.waitUntil(lambda: awake._process is None, timeout=WAIT_MS)
+    awake.hold(False)
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     awake.hold(True)
     assert (awake.is_held, awake._process) == (False, None)
@@ -512,3 +520,38 @@ def test_a_key_meant_for_a_model_that_closes_meanwhile_is_for_no_other(
     access.make_button.click()
     qtbot.waitUntil(lambda: "lab phones" in server.keys, timeout=WAIT_MS)
     assert server.keys["lab phones"].models == ("digits-keras",)
+
+
+def test_a_report_of_before_does_not_stand_over_a_newer_one(
+    qtbot: QtBot, serving: MainWindow, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = serving.server
+    qtbot.waitUntil(lambda: bridge.reach is not None, timeout=WAIT_MS)
+    old, new = ReachReport(("http://10.0.0.1:1",)), ReachReport(())
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> ReachReport:
+        begun.set()
+        assert go_on.wait(WAIT_MS / 1000)
+        return old
+
+    monkeypatch.setattr(server, "check_reach", slow)
+    bridge.check_reach()
+    assert bridge.reach is None, "while it is looked, nothing is known"
+    assert begun.wait(WAIT_MS / 1000)
+    monkeypatch.setattr(server, "check_reach", lambda: new)
+    bridge.check_reach()
+    qtbot.waitUntil(lambda: bridge.reach == new, timeout=WAIT_MS)
+    with qtbot.waitSignal(bridge.changed, timeout=WAIT_MS):
+        go_on.set()
+        bridge.pause(True)
+    assert bridge.reach == new
+    switch_to(qtbot, serving, "off")
+    assert bridge.reach is None
+
+
+def test_callers_are_counted_as_the_server_knows_them_now(serving: MainWindow, server: FakeServer) -> None:
+    before = server._state
+    server._state = replace(before, callers=("10.0.0.7",))
+    assert serving.server.callers_now() == 1
+    server._state = before

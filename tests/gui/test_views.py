@@ -17,6 +17,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QFileDialog
 from pytestqt.qtbot import QtBot
 
+from engine.errors import PredictionExpired
 from engine.model_spec import Postprocessing
 from engine.prediction import ImagePreview, Prediction, PredictRequest
 from gui import theme
@@ -554,3 +555,18 @@ def test_a_point_of_the_screen_is_one_of_the_picture(qtbot: QtBot, shown: Any) -
     assert (x, y) == pytest.approx((123, 45))
     assert isinstance(image.frame_of().point(0, 0), QPointF)
     assert isinstance(image.frame_of().point(0, 0).toPoint(), QPoint)
+
+
+def test_an_answer_the_engine_keeps_no_more_is_copied_as_it_is_shown(
+    qtbot: QtBot, engine: FakeEngine, shown: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window, _ = shown(MasksView, "image-segmentation", masks)
+    gate: Future[Prediction] = Future()
+    monkeypatch.setattr(engine, "refine", lambda *_: gate)
+    QGuiApplication.clipboard().clear()
+    before = window.status_line.message
+    window.predict_page.copy_answer()
+    assert window.status_line.message == before, "nothing is said before it is so"
+    gate.set_exception(PredictionExpired("This answer is no longer kept."))
+    qtbot.waitUntil(lambda: "on the clipboard" in window.status_line.message, timeout=WAIT_MS)
+    assert "predictions" in json.loads(QGuiApplication.clipboard().text())
