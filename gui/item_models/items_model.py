@@ -8,6 +8,7 @@ from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistent
 from PySide6.QtGui import QPixmap
 
 from gui.error_text import error_text
+from gui.language import mark, tr
 from gui.predict_queue import Item, ItemState, PredictQueue
 from gui.widgets.basics import plain_tooltip
 
@@ -15,6 +16,13 @@ ITEM_ROLE = Qt.ItemDataRole.UserRole
 MAX_THUMBNAILS = 400
 
 _Index = QModelIndex | QPersistentModelIndex
+
+_STATES = {
+    ItemState.QUEUED: mark("waiting"),
+    ItemState.RUNNING: mark("running"),
+    ItemState.DONE: mark("answered"),
+    ItemState.FAILED: mark("failed"),
+}
 
 
 class ItemsModel(QAbstractListModel):
@@ -63,7 +71,7 @@ class ItemsModel(QAbstractListModel):
         if role == Qt.ItemDataRole.DisplayRole:
             return item.source.name
         if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
-            words = f"{item.source.name}, {item.state}"
+            words = f"{item.source.name}, {tr(_STATES[item.state])}"
             if item.state is ItemState.FAILED and item.error is not None:
                 words = f"{item.source.name}: {error_text(item.error).sentence}"
             return plain_tooltip(words) if role == Qt.ItemDataRole.ToolTipRole else words

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QRectF, Qt, Signal
+from PySide6.QtCore import QRectF, Qt, QTimer, Signal
 from PySide6.QtGui import QHideEvent, QPainter, QPaintEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from engine.errors import EngineError, ServerStartError
 from engine.events import Snapshot
-from engine.serving_types import ServerPhase, ServerScope
+from engine.serving_types import RequestRecord, ServerPhase, ServerScope
 from engine.settings import Settings
 from gui import theme
 from gui.error_text import error_text
@@ -53,6 +53,9 @@ class _Dot(QWidget):
         painter.end()
 
 
+TABLE_EVERY_MS = 400
+
+
 class ServerPage(QWidget):
     """``status(tone, text)`` for the status line."""
 
@@ -66,6 +69,11 @@ class ServerPage(QWidget):
         self._wanted_scope = ServerScope.COMPUTER
         self._free_port: int | None = None
         self.meter = ServerMeter(self)
+        self._served: tuple[RequestRecord, ...] | None = None
+        self._table_timer = QTimer(self)
+        self._table_timer.setSingleShot(True)
+        self._table_timer.setInterval(TABLE_EVERY_MS)
+        self._table_timer.timeout.connect(self._fill_table)
         self.charts = ServerCharts(self.meter, settings.limits.waiting_requests, settings.limits.max_batch_size)
         self.tabs = ServerTabs(server, shelf, settings, change)
         self.code = ReachCard(server)
@@ -259,7 +267,16 @@ class ServerPage(QWidget):
     def take(self, snapshot: Snapshot) -> None:
         """The engine's newest snapshot: charts and the table of requests."""
         self.meter.take(snapshot)
-        self.tabs.requests.model.set_served(snapshot.requests)
+        self._served = snapshot.requests
+        if not self._table_timer.isActive():
+            self._fill_table()
+
+    def _fill_table(self) -> None:
+        """At once, then every so often: under load each snapshot would paint the whole table, too fast to be read."""
+        served, self._served = self._served, None
+        if served is not None:
+            self.tabs.requests.model.set_served(served)
+            self._table_timer.start()
 
     def show_settings(self, settings: Settings) -> None:
         self.charts.set_bounds(settings.limits.waiting_requests, settings.limits.max_batch_size)

@@ -114,6 +114,8 @@ class Button(QPushButton):
             self._tint()
 
     def set_icon_name(self, icon_name: str) -> None:
+        if icon_name == self._icon_name:
+            return
         self._icon_name = icon_name
         self._tint()
 

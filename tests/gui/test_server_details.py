@@ -555,3 +555,14 @@ def test_callers_are_counted_as_the_server_knows_them_now(serving: MainWindow, s
     server._state = replace(before, callers=("10.0.0.7",))
     assert serving.server.callers_now() == 1
     server._state = before
+
+
+def test_the_table_is_painted_a_few_times_a_second_however_busy_it_is(qtbot: QtBot, serving: MainWindow) -> None:
+    page, model = serving.server_page, serving.server_page.tabs.requests.model
+    painted = []
+    model.rowsInserted.connect(lambda *_: painted.append(1))
+    for number in range(1, 21):
+        page.take(Snapshot({"models": []}, tuple(record(i, float(i)) for i in range(number, 0, -1))))
+    assert len(painted) <= 1
+    qtbot.waitUntil(lambda: model.rowCount() == 20, timeout=WAIT_MS)
+    assert len(painted) <= 2
