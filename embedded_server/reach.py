@@ -63,22 +63,23 @@ def read_firewall(port: int, ufw: Path = UFW) -> tuple[str, bool | None]:
 
 
 def _ufw_lets_in(ufw: Path, port: int) -> bool | None:
-    """``### tuple ### allow tcp 8765 0.0.0.0/0 any 0.0.0.0/0 in`` (action, protocol, port, to, its port, from,
-    direction) is how ufw keeps a rule in ``user.rules``; the first that fits decides, else the default policy. A rule
-    for some callers or one interface only leaves the others unknown."""
+    """``### tuple ### allow tcp 8765 0.0.0.0/0 any 0.0.0.0/0 in`` (action, protocol, port, to, its port, from, perhaps
+    two profiles, direction, perhaps a comment) is how ufw keeps a rule in ``user.rules``; the first that fits decides,
+    else the default policy. A rule for some callers or one interface only leaves the others unknown."""
     try:
         lines = (ufw / "user.rules").read_text().splitlines()
     except OSError:
         return None
     for line in lines:
-        words = line.removeprefix("### tuple ###").split()
+        words = [w for w in line.removeprefix("### tuple ###").split() if not w.startswith("comment=")]
         if not line.startswith("### tuple ###") or len(words) < 7 or words[1] not in ("any", "tcp"):
             continue
-        if not words[6].startswith("in") or ":" in words[5]:  # out, or of IPv6, which is not served
+        direction = words[-1]
+        if not direction.startswith("in") or ":" in words[5]:  # out, or of IPv6, which is not served
             continue
         if words[2] == "any" or any(_holds(part, port) for part in words[2].split(",")):
-            to_all = words[5] == "0.0.0.0/0" and words[3] == "0.0.0.0/0" and words[6] == "in"
-            return words[0] in ("allow", "limit") if to_all else None
+            to_all = words[5] == "0.0.0.0/0" and words[3] == "0.0.0.0/0" and direction == "in"
+            return words[0].partition("_")[0] in ("allow", "limit") if to_all else None
     return _default_lets_in(ufw.parent / "default" / "ufw")
 
 

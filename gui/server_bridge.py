@@ -117,11 +117,13 @@ class ServerBridge(QObject):
         if self.target is not None or self._applying:
             self._later = settings
             return
-        self._applying = True
         if self.is_running:
             self.target = self.state.scope
             self.changed.emit()
-        self._bridge.run(self, lambda: self._server.apply(settings), self._on_switched, self._on_switch_failed)
+            self._bridge.run(self, lambda: self._server.apply(settings), self._on_switched, self._on_switch_failed)
+        else:
+            self._applying = True
+            self._bridge.run(self, lambda: self._server.apply(settings), self._on_applied, self._on_apply_failed)
 
     def callers_now(self) -> int:
         """How many other computers are asking, as the server knows it this moment; never blocks."""
@@ -146,13 +148,24 @@ class ServerBridge(QObject):
     def close(self) -> None:
         self._unsubscribe()
 
+    def _on_applied(self, state: ServerState) -> None:
+        """While it was off. The switch may be on its way by now, and tells by itself where it stands."""
+        self._applying = False
+        self._on_state(state)
+        self._apply_later()
+
+    def _on_apply_failed(self, error: BaseException) -> None:
+        self._applying = False
+        self.failed.emit(error)
+        self._apply_later()
+
     def _on_switched(self, state: ServerState) -> None:
-        self.target, self._applying = None, False
+        self.target = None
         self._on_state(state)
         self._apply_later()
 
     def _on_switch_failed(self, error: BaseException) -> None:
-        self.target, self._applying = None, False
+        self.target = None
         self._on_state(self._server.state)
         self.failed.emit(error)
         self._apply_later()

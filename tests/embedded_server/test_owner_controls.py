@@ -192,12 +192,14 @@ RULE = "### tuple ### {} tcp {} {} any {} {}\n"
         (RULE.format("allow", 8765, "0.0.0.0/0", "192.168.1.7", "in"), "DROP", None),
         (RULE.format("allow", 8765, "0.0.0.0/0", "0.0.0.0/0", "in_eth0"), "DROP", None),
         (RULE.format("allow", 22, "0.0.0.0/0", "0.0.0.0/0", "in"), "DROP", False),
+        ("### tuple ### allow any 8765 0.0.0.0/0 any 0.0.0.0/0 Deskside - in\n", "DROP", True),
+        ("### tuple ### allow_log tcp 8765 0.0.0.0/0 any 0.0.0.0/0 in comment=6c6162\n", "DROP", True),
         ("", "ACCEPT", True),
         ("", "DROP", False),
         ("", None, None),
         (None, "DROP", None),
     ],
-    ids=["open", "range", "shut", "out", "one caller", "one card", "other port", "open by default", "shut by default",
+    ids=["open", "range", "shut", "out", "one caller", "one card", "other port", "by profile", "logged", "open by default", "shut by default",
          "default unread", "rules unread"],
 )  # fmt: skip
 def test_ufw_is_read_where_it_may_be(

@@ -21,7 +21,7 @@ from pytestqt.qtbot import QtBot
 
 from engine.events import Snapshot
 from engine.serving_types import KeyInfo, ReachReport, RequestRecord, RequestState, ServerScope, ServerState
-from engine.settings import SettingsStore
+from engine.settings import ServerSettings, SettingsStore
 from gui.actions import SERVER
 from gui.item_models.requests_model import ACTION, STATE, RequestsModel, ordinal, state_words
 from gui.keep_awake import KeepAwake, inhibitor_command
@@ -566,3 +566,30 @@ def test_the_table_is_painted_a_few_times_a_second_however_busy_it_is(qtbot: QtB
     assert len(painted) <= 1
     qtbot.waitUntil(lambda: model.rowCount() == 20, timeout=WAIT_MS)
     assert len(painted) <= 2
+
+
+def test_settings_that_arrive_amid_a_switch_do_not_end_it(
+    qtbot: QtBot, ready_window: MainWindow, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Applied while the server is off, and over while it is being switched on: the switch is still on its way."""
+    bridge = ready_window.server
+    applying, starting = threading.Event(), threading.Event()
+    apply, start = server.apply, server.start
+
+    def slow_apply(settings: ServerSettings) -> ServerState:
+        assert applying.wait(WAIT_MS / 1000)
+        return apply(settings)
+
+    def slow_start(scope: ServerScope, port: int) -> ServerState:
+        assert starting.wait(WAIT_MS / 1000)
+        return start(scope, port)
+
+    monkeypatch.setattr(server, "apply", slow_apply)
+    monkeypatch.setattr(server, "start", slow_start)
+    bridge.apply(ServerSettings())
+    bridge.switch(ServerScope.COMPUTER, 8765)
+    applying.set()
+    qtbot.waitUntil(lambda: len(server.applied) == 1 and not bridge._applying, timeout=WAIT_MS)
+    assert bridge.target is ServerScope.COMPUTER
+    starting.set()
+    qtbot.waitUntil(lambda: bridge.target is None and bridge.is_running, timeout=WAIT_MS)
