@@ -17,7 +17,7 @@ from gui.widgets.basics import Button
 from gui.widgets.chooser import Choice, Chooser
 from gui.words import day_words, device_words, format_words, task_words
 
-_OPEN = mark("open")
+_OPEN = mark("is open")
 _PHASE_WORDS = {
     ChipPhase.STARTING: mark("starting"),
     ChipPhase.LOADING: mark("loading"),

@@ -38,13 +38,13 @@ class ServerTabs(Card):
         self.bar.setAccessibleName(tr("Server details"))
         self.filter = QLineEdit()
         self.filter.setPlaceholderText(tr("Filter by key, model or state"))
-        self.filter.setAccessibleName(tr("Filter"))
+        self.filter.setAccessibleName(tr("Filter the requests"))
         self.filter.setClearButtonEnabled(True)
         self.filter.setFixedWidth(230)
         self._search = self.filter.addAction(icon("search", "text3"), QLineEdit.ActionPosition.LeadingPosition)
         for button in self.filter.findChildren(QToolButton):  # Qt gives them no names
             leading = button.defaultAction() is self._search or button.actions() == [self._search]
-            button.setAccessibleName(tr("Filter") if leading else tr("Clear the filter"))
+            button.setAccessibleName(tr("Filter the requests") if leading else tr("Clear the filter"))
         self.pause_button = Button(tr("Pause network"), "pause", "flat", small=True)
         self.pages = QStackedWidget()
         for title, page in (

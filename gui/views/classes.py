@@ -69,4 +69,4 @@ class ClassesView(AnswerView):
         if fresh or not self.top_k.hasFocus():
             self.top_k.setValue(len(predictions))
         self.top_k.blockSignals(False)
-        self._of.setText(tr("of {classes} classes").format(classes=classes) if classes else "classes")
+        self._of.setText(tr("of {classes} classes").format(classes=classes) if classes else tr("classes"))

@@ -199,8 +199,8 @@ RULE = "### tuple ### {} tcp {} {} any {} {}\n"
         ("", None, None),
         (None, "DROP", None),
     ],
-    ids=["open", "range", "shut", "out", "one caller", "one card", "other port", "by profile", "logged", "open by default", "shut by default",
-         "default unread", "rules unread"],
+    ids=["open", "range", "shut", "out", "one caller", "one card", "other port", "by profile", "logged",
+         "open by default", "shut by default", "default unread", "rules unread"],
 )  # fmt: skip
 def test_ufw_is_read_where_it_may_be(
     tmp_path: Path, rules: str | None, policy: str | None, let_in: bool | None
