@@ -416,7 +416,8 @@ class WorkView(QWidget):
 
     def _on_audio(self, item: Item, preview: AudioPreview) -> None:
         self.views.wave.show_preview(preview, item.source.name)
-        channels = tr("mono") if preview.channels == 1 else counted("{count} channel", "{count} channels", preview.channels)
+        count = preview.channels
+        channels = tr("mono") if count == 1 else counted("{count} channel", "{count} channels", count)
         self._sizes[item.number] = tr("{time}, {rate:g} kHz, {channels}").format(
             time=time_words(round(preview.seconds, 1)), rate=preview.rate / 1000, channels=channels
         )
