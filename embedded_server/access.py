@@ -18,6 +18,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import ipaddress
 import re
 import threading
 import time
@@ -96,6 +97,7 @@ class Decision:
     right: str = ""
     cors_origin: str = ""
     preflight: bool = False
+    retry_after_s: float | None = None
 
     @property
     def key_name(self) -> str:
@@ -109,7 +111,8 @@ class Decision:
 class BadKeyLog:
     """Addresses that sent :data:`BAD_KEYS` wrong keys within a minute are ``in`` it for a minute. Thread-safe.
 
-    At most :data:`BAD_KEY_ADDRESSES` addresses are remembered; beyond that the one longest silent is forgotten.
+    IPv6 addresses count by their network (:func:`network_of`). At most :data:`BAD_KEY_ADDRESSES` are remembered;
+    beyond that the one longest silent is forgotten.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -118,6 +121,7 @@ class BadKeyLog:
         self._seen: OrderedDict[str, deque[float]] = OrderedDict()
 
     def add(self, peer: str) -> None:
+        peer = network_of(peer)
         with self._lock:
             times = self._seen.setdefault(peer, deque(maxlen=BAD_KEYS))
             times.append(self._clock())
@@ -127,7 +131,7 @@ class BadKeyLog:
 
     def __contains__(self, peer: object) -> bool:
         with self._lock:
-            times = self._seen.get(peer) if isinstance(peer, str) else None
+            times = self._seen.get(network_of(peer)) if isinstance(peer, str) else None
             if times is None or len(times) < BAD_KEYS:
                 return False
             return times[-1] - times[0] <= BAD_KEY_WINDOW_S and self._clock() - times[-1] < BAD_KEY_WINDOW_S
@@ -142,6 +146,17 @@ def normal_peer(address: str) -> str:
     """An address without its zone and, where it is IPv4 inside IPv6, as IPv4."""
     address = address.partition("%")[0].lower()
     return address.removeprefix("::ffff:") if address.startswith("::ffff:") and "." in address else address
+
+
+def network_of(address: str) -> str:
+    """Whose address it is, for counting: an IPv6 address stands for its /64, all of which one computer can have."""
+    address = normal_peer(address)
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.IPv6Network((address, 64), strict=False))
+    except ValueError:
+        return address
 
 
 def target_path(target: str) -> str:

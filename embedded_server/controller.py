@@ -26,6 +26,7 @@ from embedded_server.addresses import (
     url_host,
 )
 from embedded_server.app import create_app
+from embedded_server.body_budget import BodyBudget, affordable
 from embedded_server.door import CALLER_FOR_S, Door, Refusals
 from embedded_server.golden_door import ask_golden
 from embedded_server.keys import WINDOW_KEY, KeyStore, made_key, read_key_file
@@ -33,7 +34,7 @@ from embedded_server.listening import bind_listener
 from embedded_server.notifier import CoalescingNotifier
 from embedded_server.reach import check_reach
 from embedded_server.request_log import RequestLog
-from embedded_server.waitress_adapter import HttpServer, adjustments
+from embedded_server.waitress_adapter import HttpServer, Pace, adjustments
 from engine.errors import Draining, EngineError, ServerStartError, SettingsInvalid, UnusableInput
 from engine.golden import GoldenReport
 from engine.ports import EnginePort
@@ -435,6 +436,9 @@ class ServerController:
             connections_per_address=settings.connections_per_address,
             on_refused=self._on_refused,
             on_death=self._on_death,
+            check=door.check,
+            budget=BodyBudget(affordable(settings.bodies_bytes, settings.body_bytes)),
+            pace=Pace(settings.head_timeout_s, settings.body_timeout_s, settings.reply_timeout_s),
         )
         return _Running(plan, http_server, door, own)
 

@@ -49,7 +49,9 @@ _REASONS = {
     401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
+    408: "Request Timeout",
     413: "Content Too Large",
+    414: "URI Too Long",
     429: "Too Many Requests",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
@@ -165,6 +167,22 @@ class Door:
             with self._lock:
                 self._inside -= 1
 
+    def check(self, method: str, target: str, headers: Iterable[tuple[str, str]], peer: str) -> Decision:
+        """What to say to a request by its head, before its body is read. Counts nothing and never blocks."""
+        decision = check_head(method, target, headers, peer, self.rules)
+        if not decision.allowed:
+            return decision
+        if self.draining:
+            return replace(decision, allowed=False, status=503, code="draining", reason="draining")
+        if decision.right == "infer":
+            if decision.key is not None and (wait_s := self.key_limits.wait_s(decision.key)) is not None:
+                return replace(
+                    decision, allowed=False, status=429, code="key_quota", reason="key_quota", retry_after_s=wait_s
+                )
+            if self._inside >= self._limit:
+                return replace(decision, allowed=False, status=503, code="busy", reason="busy", retry_after_s=1.0)
+        return decision
+
     def count_served(self) -> None:
         with self._lock:
             self._served += 1
@@ -201,7 +219,9 @@ class DoorMiddleware:
         target, method = request_target(environ), environ["REQUEST_METHOD"]
         path = target_path(target)
         peer = environ.get("REMOTE_ADDR", "")
-        decision = check_head(method, target, request_headers(environ), peer, self._door.rules)
+        decision = environ.get(DECISION)  # of a head that was refused before its body was read
+        if not isinstance(decision, Decision):
+            decision = check_head(method, target, request_headers(environ), peer, self._door.rules)
         environ[DECISION] = decision
         began, answered = time.monotonic(), _Answered()
 
@@ -260,7 +280,7 @@ class DoorMiddleware:
     def _refusal(self, decision: Decision, peer: str) -> HttpError:
         if decision.reason == "key_invalid" and decision.lane is Lane.LAN:
             self._door.bad_keys.add(normal_peer(peer))
-        retry_after_s = {429: 60.0, 503: PAUSE_RETRY_S}.get(decision.status)
+        retry_after_s = decision.retry_after_s or {"key_limit": 60.0, "paused": PAUSE_RETRY_S}.get(decision.reason)
         return door_error(decision.code, status=decision.status, retry_after_s=retry_after_s)
 
 

@@ -27,18 +27,28 @@ class KeyLimits:
         """Let one question of ``key`` in, or say after how many seconds to ask again. What was let in must
         :meth:`leave`."""
         with self._lock:
-            now = self._clock()
-            asked = self._asked.setdefault(key.name, deque())
-            while asked and now - asked[0] >= WINDOW_S:
-                asked.popleft()
-            if key.per_minute is not None and len(asked) >= key.per_minute:
-                return WINDOW_S - (now - asked[0]) if asked else WINDOW_S
-            if key.at_once is not None and self._inside.get(key.name, 0) >= key.at_once:
-                return 1.0
+            if (wait_s := self._wait_s(key)) is not None:
+                return wait_s
             if key.per_minute is not None:
-                asked.append(now)
+                self._asked[key.name].append(self._clock())
             self._inside[key.name] = self._inside.get(key.name, 0) + 1
             return None
+
+    def wait_s(self, key: KeyDigest) -> float | None:
+        """After how many seconds to ask again, None where a question would be let in; nothing is counted."""
+        with self._lock:
+            return self._wait_s(key)
+
+    def _wait_s(self, key: KeyDigest) -> float | None:
+        now = self._clock()
+        asked = self._asked.setdefault(key.name, deque())
+        while asked and now - asked[0] >= WINDOW_S:
+            asked.popleft()
+        if key.per_minute is not None and len(asked) >= key.per_minute:
+            return WINDOW_S - (now - asked[0]) if asked else WINDOW_S
+        if key.at_once is not None and self._inside.get(key.name, 0) >= key.at_once:
+            return 1.0
+        return None
 
     def leave(self, key: KeyDigest) -> None:
         with self._lock:

@@ -73,7 +73,14 @@ class ServerSettings(BaseModel):
     require_key: bool = True
     allowed_hosts: list[str] = []
     body_bytes: int = Field(32 << 20, ge=1024)
+    bodies_bytes: int = Field(1 << 30, ge=1024)
+    """Memory for the bodies of all requests together, from their heads to their answers."""
     header_bytes: int = Field(16 << 10, ge=1024)
+    head_timeout_s: float = Field(10.0, gt=0.0)
+    body_timeout_s: float = Field(60.0, gt=0.0)
+    """A body that takes longer, or after five seconds brings less than 16 KiB a second, is answered 408."""
+    reply_timeout_s: float = Field(30.0, gt=0.0)
+    """An answer that is not read at 16 KiB a second after so long is cut off."""
     connections: int = Field(512, ge=8)
     connections_per_address: int = Field(16, ge=1)
     requests_inside: int = Field(256, ge=1)

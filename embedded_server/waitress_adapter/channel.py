@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
 
-from embedded_server.access import LOOPBACK_PEERS, normal_peer
-from embedded_server.door import json_headers, new_request_id, status_line
+from embedded_server.access import LOOPBACK_PEERS, Decision, normal_peer, target_path
+from embedded_server.body_budget import BodyBudget
+from embedded_server.door import DECISION, json_headers, new_request_id, status_line
 from embedded_server.errors import door_error
-from embedded_server.waitress_adapter.parsing import StrictParser
+from embedded_server.protocols.shapes import shaped
+from embedded_server.waitress_adapter.parsing import RequestTimeout, StrictParser
 from engine.prediction import Lane
 
 if TYPE_CHECKING:
@@ -22,7 +27,29 @@ LINGER_S = 5.0
 QUIET_S = 0.25
 """A connection silent for this long has nothing on its way to us that it would miss."""
 
-_CODES = {400: "malformed", 413: "body_too_large", 431: "headers_too_large", 501: "not_implemented"}
+BODY_GRACE_S = 5.0
+"""So long after its head a body may come as slowly as it likes."""
+
+_CODES = {
+    400: "malformed",
+    408: "too_slow",
+    413: "body_too_large",
+    414: "uri_too_long",
+    431: "headers_too_large",
+    501: "not_implemented",
+    503: "busy",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How slowly a client may send and read. Times in seconds; ``bytes_per_s`` is what a body and an answer have to
+    make on average, a body after :data:`BODY_GRACE_S`, an answer after ``reply_s``."""
+
+    head_s: float = 10.0
+    body_s: float = 60.0
+    reply_s: float = 30.0
+    bytes_per_s: int = 16 << 10
 
 
 def peer_lane(address: str) -> Lane:
@@ -40,7 +67,9 @@ class JsonErrorTask(ErrorTask):
         request_id = new_request_id()
         peer = self.channel.peer
         self.channel.http_server.refused(request_id, answer.code, peer)
-        body = answer.body(request_id)
+        asked: Any = self.request  # a head that was no head has neither method nor target
+        target = target_path(getattr(asked, "request_uri", "/"))
+        answer, body = shaped(getattr(asked, "command", "GET"), target, answer, request_id)
         self.status = status_line(answer.status)
         self.response_headers = json_headers(answer, body)
         self.set_close_on_finish()
@@ -49,14 +78,27 @@ class JsonErrorTask(ErrorTask):
 
 
 class ClosingTask(WSGITask):
-    """Says ``Connection: close`` in every answer from the moment the server drains."""
+    """Says ``Connection: close`` in every answer from the moment the server drains, and where the body was not read.
+
+    What the door said to a head goes into the environment: the application asks it only about what was let in.
+    """
 
     channel: Channel
 
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        if (refused := _refused(self.request)) is not None:
+            environ[DECISION] = refused
+        return environ
+
     def build_response_header(self) -> bytes:
-        if self.channel.http_server.draining:
+        if self.channel.http_server.draining or _refused(self.request) is not None:
             self.set_close_on_finish()
         return super().build_response_header()
+
+
+def _refused(request: Any) -> Decision | None:
+    return request.refused if isinstance(request, StrictParser) else None
 
 
 class Channel(HTTPChannel):
@@ -68,10 +110,36 @@ class Channel(HTTPChannel):
 
     task_class = ClosingTask
     error_task_class = JsonErrorTask
-    parser_class = StrictParser
 
     _refused = False
+    requests: list[StrictParser]
+    requests_lock: threading.Lock
     _linger_until: float | None = None
+    _newest: StrictParser | None = None
+    _since = 0.0
+    _phase = ""
+    _reply_since: float | None = None
+    _reply_sent = 0
+    _sent = 0
+
+    def parser_class(self, adj: Adjustments) -> StrictParser:  # type: ignore[override]  # called like the class
+        self._newest = StrictParser(adj, self)
+        return self._newest
+
+    # -- what the parser asks ---------------------------------------------------------------------------------------
+    def check(self, request: StrictParser) -> Decision:
+        head: Any = request
+        headers = [(name.lower().replace("_", "-"), value) for name, value in head.headers.items()]
+        return self.http_server.check(head.command, head.request_uri, headers, self.peer)
+
+    @property
+    def budget(self) -> BodyBudget:
+        return self.http_server.budget
+
+    def received(self, data: bytes) -> bool:
+        if self._newest is not None and self._newest.ends_connection:
+            return False  # of the body of what was refused, or of what nobody can tell from it
+        return bool(super().received(data))
 
     @property
     def http_server(self) -> DrainableServer:
@@ -101,8 +169,68 @@ class Channel(HTTPChannel):
             return False
 
     def service(self) -> None:
-        self._refused = self.requests[0].error is not None
+        self._refused = self.requests[0].error is not None or _refused(self.requests[0]) is not None
         super().service()
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        sent = int(super().send(data, do_close))
+        self._sent += sent
+        return sent
+
+    def handle_close(self) -> None:
+        with self.requests_lock:
+            unfinished, self.request = self.request, None
+        if unfinished is not None:
+            unfinished.close()
+        super().handle_close()
+
+    # -- clients that take their time ---------------------------------------------------------------------------------
+    def keep_pace(self, now: float, pace: Pace) -> None:
+        """End what is too slow. On the loop's thread, outside of its readable() round; ``now`` is monotonic.
+
+        A request that is on its way is answered 408, an answer that is not read is cut off.
+        """
+        if self._linger_until is not None:
+            if now > self._linger_until:
+                self.handle_close()
+        elif self._reads_too_slowly(now, pace):
+            self.handle_close()
+        elif self._sends_too_slowly(now, pace):
+            self._time_out()
+
+    def _reads_too_slowly(self, now: float, pace: Pace) -> bool:
+        if not self.total_outbufs_len:
+            self._reply_since = None
+            return False
+        if self._reply_since is None:
+            self._reply_since, self._reply_sent = now, self._sent
+        waited = now - self._reply_since
+        return waited > pace.reply_s and self._sent - self._reply_sent < waited * pace.bytes_per_s
+
+    def _sends_too_slowly(self, now: float, pace: Pace) -> bool:
+        with self.requests_lock:
+            request, busy = self.request, bool(self.requests)
+            phase = "" if request is None or busy else "body" if request.headers_finished else "head"
+            if phase != self._phase:
+                self._phase, self._since = phase, now
+            if not phase or request is None:
+                return False
+            waited = now - self._since
+            if phase == "head":
+                return waited > pace.head_s
+            slow = request.body_bytes_received < (waited - BODY_GRACE_S) * pace.bytes_per_s
+            return waited > pace.body_s or slow
+
+    def _time_out(self) -> None:
+        with self.requests_lock:
+            request, self.request = self.request, None
+            if not isinstance(request, StrictParser):
+                return
+            request.fail(RequestTimeout("too slow"))
+            self.sent_continue = False
+            self.requests.append(request)
+            server: Any = self.server
+            server.add_task(self)
 
     def readable(self) -> bool:
         return self._linger_until is not None or bool(super().readable())

@@ -22,7 +22,7 @@ def adjustments(settings: ServerSettings) -> dict[str, Any]:
         "threads": settings.requests_inside + SPARE_THREADS,
         "connection_limit": settings.connections + SPARE_CONNECTIONS,
         "channel_timeout": 15,
-        "cleanup_interval": 5,
+        "cleanup_interval": 1,
         "channel_request_lookahead": 1,
         "asyncore_use_poll": hasattr(select, "poll"),
         "ident": None,

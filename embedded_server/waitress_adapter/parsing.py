@@ -6,12 +6,25 @@ RFC 9112 §5.2 (folded lines), §6.1 and §6.3 (framing), §7.1 (chunked).
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
-from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.adjustments import Adjustments
+from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 from waitress.receiver import ChunkedReceiver
-from waitress.utilities import BadRequest
+from waitress.utilities import (
+    BadRequest,
+    Error,
+    RequestEntityTooLarge,
+    RequestHeaderFieldsTooLarge,
+    ServerNotImplemented,
+)
+
+from embedded_server.access import Decision
+from embedded_server.body_budget import BodyBudget
 
 MOST_CHUNKS = 65_536
+MOST_LINE = 8192
+"""Bytes of a request line (RFC 9112 §3 asks for 8000 at least)."""
 _LONGEST_LINE = 18  # 16 hexadecimal digits and CRLF
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
@@ -78,25 +91,153 @@ class ChunkedBody(ChunkedReceiver):
         self._expects = "data" if self._left else "end of body"
 
 
+class UriTooLong(BadRequest):
+    code = 414
+    reason = "URI Too Long"
+
+
+class RequestTimeout(BadRequest):
+    code = 408
+    reason = "Request Timeout"
+
+
+class NoRoom(Error):
+    """All the memory that bodies may have is taken."""
+
+    code = 503
+    reason = "Service Unavailable"
+
+
+class Gate(Protocol):
+    """Who is asked about a head that announces a body."""
+
+    def check(self, request: StrictParser) -> Decision:
+        """Decide over ``request`` by its head."""
+
+    @property
+    def budget(self) -> BodyBudget:
+        """Where the memory of the body is taken from."""
+
+
 class StrictParser(HTTPRequestParser):
     """waitress's parser, and 400 for: folded lines, bare line feeds, Content-Length with Transfer-Encoding, either of
-    them twice, Transfer-Encoding in HTTP/1.0."""
+    them twice, Transfer-Encoding in HTTP/1.0, other versions of HTTP; 414 for a request line over :data:`MOST_LINE`.
+
+    Reads each byte of the head once. A head with a body is shown to ``gate`` before the body is read: where that says
+    no, ``refused`` holds its verdict, the request is complete without a body, and its connection has to end.
+    """
+
+    refused: Decision | None = None
+
+    def __init__(self, adj: Adjustments, gate: Gate | None = None) -> None:
+        super().__init__(adj)
+        self._gate = gate
+        self._head = bytearray()
+        self._taken = 0
+
+    @property
+    def ends_connection(self) -> bool:
+        """Whether what follows on the connection cannot be told from the body of this request."""
+        return self.error is not None or self.refused is not None
 
     def received(self, data: bytes) -> int:
-        in_head = not self.headers_finished
-        last = self.header_plus[-1:]
-        consumed: int = super().received(data)
-        if in_head and not self.completed and not self.headers_finished and _BARE_LF.search(last + data, len(last)):
-            self.error = BadRequest("Bare LF")
+        """Take ``data``; the result is how many of its bytes belong to this request. What follows a message that ends
+        its connection is thrown away with it."""
+        if self.completed:
+            return 0
+        consumed = self._take_head(data) if self.body_rcv is None else self._take_body(data)
+        if self.ends_connection:
             self.completed = True
-        if self.error is not None:
             self.expect_continue = False  # nobody should go on sending what is refused already
+            return len(data)
         return consumed
 
+    def close(self) -> None:
+        """Forget the body and give its memory back. Idempotent."""
+        super().close()
+        if self._gate is not None and self._taken:
+            self._gate.budget.give(self._taken)
+            self._taken = 0
+
+    def fail(self, error: Error) -> None:
+        """End this request in the middle: ``error`` is its answer."""
+        self.error = error
+        self.completed = True
+        self.expect_continue = False
+
+    def _take_head(self, data: bytes) -> int:
+        head, before = self._head, len(self._head)
+        head += data
+        blank = 0
+        while head.startswith(b"\r\n", blank):  # RFC 9112 §2.2: empty lines before a request
+            blank += 2
+        if blank:
+            del head[:blank]
+            before = max(0, before - blank)
+        end = head.find(b"\r\n\r\n", max(0, before - 3))
+        limit = self.adj.max_request_header_size
+        length = end + 4 if end >= 0 else len(head)
+        self.header_bytes_received = length + blank
+        if head.find(b"\n", 0, MOST_LINE) < 0 <= length - MOST_LINE:
+            self._start_line_alone(UriTooLong(f"longer than {MOST_LINE} bytes"))
+        elif length + blank >= limit:
+            self._start_line_alone(RequestHeaderFieldsTooLarge(f"exceeds {limit} bytes"))
+        elif _BARE_LF.search(head, max(0, before - 1), length):
+            self._start_line_alone(BadRequest("Bare LF"))
+        elif end >= 0:
+            self._read_head(bytes(head[:length]))
+            return len(data) - (len(head) - length)
+        return len(data)
+
+    def _start_line_alone(self, error: Error) -> None:
+        """waitress's tasks read fields that only a parsed head has."""
+        super().parse_header(b"GET / HTTP/1.0\r\n")
+        self.error = error
+
+    def _read_head(self, head: bytes) -> None:
+        self.headers_finished = True
+        self._head = bytearray()
+        try:
+            self.parse_header(head)
+        except ParsingError as error:
+            self.error = BadRequest(str(error))
+            return
+        except TransferEncodingNotImplemented as error:
+            self.error = ServerNotImplemented(str(error))
+            return
+        if self.body_rcv is None:
+            self.completed = True
+            return
+        verdict = self._gate.check(self) if self._gate is not None else None
+        if verdict is not None and not verdict.allowed:
+            self.refused = verdict
+            self.body_rcv = None
+        elif self.content_length >= self.adj.max_request_body_size:
+            self.error = RequestEntityTooLarge(f"exceeds {self.adj.max_request_body_size} bytes")
+        else:
+            self._reserve(self.content_length)
+
+    def _take_body(self, data: bytes) -> int:
+        consumed: int = super().received(data)
+        if self.chunked and self.error is None:
+            self._reserve(self.body_bytes_received)
+        return consumed
+
+    def _reserve(self, size: int) -> None:
+        """Take memory for a body of ``size`` bytes in all."""
+        if self._gate is None or size <= self._taken:
+            return
+        if self._gate.budget.take(size - self._taken):
+            self._taken = size
+        else:
+            self.error = NoRoom("no memory is left for bodies")
+
     def parse_header(self, header_plus: bytes) -> None:
-        """Raises ParsingError (400)."""
+        """Raises ParsingError (400), TransferEncodingNotImplemented (501)."""
         coded = _check_framing(header_plus)
         super().parse_header(header_plus)
+        if self.version not in ("1.0", "1.1"):
+            raise ParsingError("Not HTTP/1.0 or HTTP/1.1")
         if coded and self.version != "1.1":
             raise ParsingError("Transfer-Encoding needs HTTP/1.1")
         if self.chunked and self.body_rcv is not None:

@@ -13,7 +13,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from waitress import wasyncore
@@ -21,9 +21,11 @@ from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
+from embedded_server.access import Decision, network_of
+from embedded_server.body_budget import BodyBudget
 from embedded_server.door import json_headers, new_request_id, status_line
 from embedded_server.errors import door_error
-from embedded_server.waitress_adapter.channel import Channel, peer_lane
+from embedded_server.waitress_adapter.channel import Channel, Pace, peer_lane
 from engine.prediction import Lane
 
 if TYPE_CHECKING:
@@ -40,6 +42,11 @@ LAST_ANSWERS_S = 3.0
 """After the drain ran out: how long the answers saying so may take to be written."""
 JOIN_S = 5.0
 
+KEPT_FOR_LOOPBACK = 4
+"""Connections that the network cannot take from this computer."""
+
+Check = Callable[[str, str, Iterable[tuple[str, str]], str], Decision]
+"""Method, target, headers and address of a request -> what the door says to it."""
 OnRefused = Callable[[str, str, Lane, str], None]
 """Called with request id, code, lane and address of what was refused before the application saw it."""
 
@@ -81,8 +88,14 @@ class DrainableServer(TcpWSGIServer):
         connections: int,
         connections_per_address: int,
         on_refused: OnRefused,
+        check: Check,
+        budget: BodyBudget,
+        pace: Pace,
     ) -> None:
         self.draining = False
+        self.check = check
+        self.budget = budget
+        self._pace = pace
         self._connections = connections
         self._per_address = connections_per_address
         self._on_refused = on_refused
@@ -101,8 +114,9 @@ class DrainableServer(TcpWSGIServer):
     ) -> Channel | None:
         channels = list(self.active_channels.values())
         lan = peer_lane(str(addr[0])) is Lane.LAN
-        full = len(channels) >= self._connections
-        if full or (lan and sum(channel.addr[0] == addr[0] for channel in channels) >= self._per_address):
+        full = len(channels) >= self._connections - (KEPT_FOR_LOOPBACK if lan else 0)
+        network = network_of(str(addr[0]))
+        if full or (lan and sum(network_of(channel.peer) == network for channel in channels) >= self._per_address):
             self._turn_away(conn, str(addr[0]))
             return None
         return Channel(server, conn, addr, adj, map=map)
@@ -118,7 +132,19 @@ class DrainableServer(TcpWSGIServer):
             conn.shutdown(socket.SHUT_WR)
         self.refused(request_id, answer.code, peer)
 
+    def maintenance(self, now: int) -> None:
+        """waitress's round of idle connections, and ours of slow ones."""
+        super().maintenance(now)
+        # Not here: this is called while the loop counts who can be read, and a closed descriptor is none.
+        trigger: Any = self.trigger
+        trigger.pull_trigger(self._keep_pace)
+
     # -- on the loop's thread ---------------------------------------------------------------------------------------
+    def _keep_pace(self) -> None:
+        now = time.monotonic()
+        for channel in list(self.active_channels.values()):
+            channel.keep_pace(now, self._pace)
+
     def stop_accepting(self) -> None:
         """Take in the connections that wait in the backlog, then close the listener. The trigger stays."""
         with contextlib.suppress(OSError):
@@ -151,7 +177,8 @@ class DrainableServer(TcpWSGIServer):
 class HttpServer:
     """A WSGI application served on ``listener`` (bound and listening; owned from here on) by named threads.
 
-    ``on_death`` is called on the loop's thread where the loop ends by an error of its own.
+    ``on_death`` is called on the loop's thread where the loop ends by an error of its own. ``check`` is asked about
+    every head that announces a body, on the loop's thread: it must not block.
     """
 
     def __init__(
@@ -164,6 +191,9 @@ class HttpServer:
         connections_per_address: int,
         on_refused: OnRefused,
         on_death: Callable[[], None],
+        check: Check,
+        budget: BodyBudget,
+        pace: Pace = Pace(),
     ) -> None:
         adj = Adjustments(sockets=[listener], **limits)
         self._dispatcher = JoinedDispatcher()
@@ -175,6 +205,9 @@ class HttpServer:
             connections=connections,
             connections_per_address=connections_per_address,
             on_refused=on_refused,
+            check=check,
+            budget=budget,
+            pace=pace,
         )
         self._on_death = on_death
         self._thread = threading.Thread(target=self._run, name="server-loop", daemon=True)

@@ -21,6 +21,9 @@ from waitress.receiver import ChunkedReceiver
 from waitress.server import TcpWSGIServer, create_server
 from waitress.task import ErrorTask, Task, ThreadedTaskDispatcher, WSGITask
 
+from embedded_server.addresses import loopback_rules
+from embedded_server.body_budget import BodyBudget
+from embedded_server.door import Door
 from embedded_server.listening import bind_listener
 from embedded_server.waitress_adapter import HttpServer, adjustments
 from tests.embedded_server.conftest import server_threads, settings, until
@@ -34,6 +37,12 @@ NAMES: list[tuple[type, str, list[str]]] = [
     (TcpWSGIServer, "handle_accept", ["self"]),
     (HTTPChannel, "__init__", ["self", "server", "sock", "addr", "adj", "map"]),
     (HTTPChannel, "service", ["self"]),
+    (HTTPChannel, "received", ["self", "data"]),
+    (HTTPChannel, "send", ["self", "data", "do_close"]),
+    (TcpWSGIServer, "maintenance", ["self", "now"]),
+    (TcpWSGIServer, "add_task", ["self", "task"]),
+    (HTTPRequestParser, "close", ["self"]),
+    (WSGITask, "get_environment", ["self"]),
     (HTTPChannel, "readable", ["self"]),
     (HTTPChannel, "handle_read", ["self"]),
     (HTTPChannel, "handle_write", ["self"]),
@@ -176,6 +185,8 @@ def test_our_stop_answers_ends_the_loop_and_frees_the_port(slow: Slow) -> None:
         connections_per_address=8,
         on_refused=lambda *_: None,
         on_death=lambda: None,
+        check=Door(loopback_rules(port)).check,
+        budget=BodyBudget(1 << 20),
     )
     server.start()
     answers: list[Answer] = []
@@ -207,6 +218,8 @@ def test_a_handler_that_never_ends_is_reported_and_writes_nowhere(
         connections_per_address=8,
         on_refused=lambda *_: None,
         on_death=lambda: None,
+        check=Door(loopback_rules(port)).check,
+        budget=BodyBudget(1 << 20),
     )
     server.start()
     with ask(port):
