@@ -481,10 +481,12 @@ def inspect(model: str, as_json: bool, trust: bool) -> None:
     with ExitStack() as stack:
         inbox = Inbox(stack)
         try:
-            spec = describe(open_engine(stack, load_settings()), inbox, model)
+            engine = open_engine(stack, load_settings())
+            spec = describe(engine, inbox, model)
+            kept_from = engine.stats()["sandbox"]
         except Stopped:
             raise SystemExit(130) from None
-    rows = [*spec.evidence_rows(), *stored_rows(Path(model), spec)]
+    rows = [*spec.evidence_rows(), *stored_rows(Path(model), spec), ("sandbox", kept_from, "this computer")]
     if as_json:
         report: dict[str, Any] = {name: {"value": value, "source": source} for name, value, source in rows}
         report["trust_class"] = str(spec.trust_class)

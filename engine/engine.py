@@ -57,7 +57,14 @@ from engine.prediction import (
 from engine.protocol import Limits, Message
 from engine.serving_types import RequestRecord
 from engine.settings import EngineLimits, Settings, SettingsStore, data_dir
-from engine.supervisor import child_command, child_environment, share_of_cores
+from engine.supervisor import (
+    SANDBOX,
+    child_command,
+    child_environment,
+    files_of_a_load,
+    sandbox_order,
+    share_of_cores,
+)
 from engine.tuning import Tuning
 from engine.versions import ModelContext, VersionedModel, numbered_folders
 from engine.worker_client import Exit, WorkerClient
@@ -97,6 +104,7 @@ class Engine:
         self._open_jobs: dict[str, Job] = {}
         """Those without an answer yet, by id."""
         self._scratch = Path(tempfile.mkdtemp(prefix="deskside-"))
+        self._sandbox: dict[str, Any] | None = None
         self._bus = EventBus()
         self._events = EventThread(self._bus, self._snapshot)
         self._journal = Journal(
@@ -121,7 +129,7 @@ class Engine:
                 consents=ConsentStore(self.folder / "consents.json"),
                 journal=self._journal,
                 post=self._events.post,
-                start_worker=self._start_child,
+                start_worker=self._start_worker,
             ),
             clock=time.monotonic,
             wake=self._clock.wake,
@@ -228,6 +236,7 @@ class Engine:
         )
 
         def described(reply: Reply) -> ModelSpec:
+            self._sandbox = reply[0].get("sandbox")
             spec = ModelSpec.from_json(reply[0]["spec"]).with_id(base_id(location))
             if newest is None:
                 return spec
@@ -331,6 +340,7 @@ class Engine:
             "memory": measured.to_json(policy),
             "waiting": sum(m["waiting"] for m in models),
             "running": sum(m["running"] for m in models),
+            "sandbox": self._sandbox,
         }
 
     def requests(self) -> tuple[RequestRecord, ...]:
@@ -434,6 +444,18 @@ class Engine:
         others = [m for m in list(self._models.values()) if m.id != model_id and m.serving.has_worker]
         return share_of_cores(self.settings.worker, len(others) + 1)
 
+    def _start_worker(
+        self,
+        spec: ModelSpec,
+        name: str,
+        on_message: Callable[[Message], None],
+        on_exit: Callable[[Exit], None],
+        threads: int,
+    ) -> WorkerClient:
+        """Raises OSError where the process cannot be started."""
+        reads, writes = files_of_a_load(spec)
+        return self._start_child(name, on_message, on_exit, threads, reads=reads, writes=writes)
+
     def _start_child(
         self,
         name: str,
@@ -443,9 +465,15 @@ class Engine:
         *,
         arguments: tuple[str, ...] = (),
         limits: Limits = Limits(),
+        reads: tuple[Path, ...] | None = None,
+        writes: tuple[Path, ...] = (),
     ) -> WorkerClient:
-        """Raises OSError where the process cannot be started."""
+        """A child that may read ``reads`` beside the system's own files (None: everything) and write ``writes`` beside
+        its home. Raises OSError where the process cannot be started."""
         home = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._scratch))
+        environment = child_environment(self.settings.worker, threads, home)
+        if self.settings.worker.sandbox:
+            environment[SANDBOX] = sandbox_order(self.settings.worker, home, reads, writes)
 
         def on_end(exit_: Exit) -> None:
             shutil.rmtree(home, ignore_errors=True)
@@ -453,7 +481,7 @@ class Engine:
 
         return WorkerClient(
             child_command(self.settings.worker, *arguments),
-            env=child_environment(self.settings.worker, threads, home),
+            env=environment,
             cwd=home,
             name=f"worker-{name}",
             on_message=on_message,

@@ -57,7 +57,7 @@ class LoadContext:
     consents: consent.ConsentStore
     journal: Journal
     post: Callable[[Event], None]
-    start_worker: Callable[[str, Callable[[Message], None], Callable[[Exit], None], int], WorkerClient]
+    start_worker: Callable[[ModelSpec, str, Callable[[Message], None], Callable[[Exit], None], int], WorkerClient]
     """Name, what to do with messages and with its end, threads."""
 
 
@@ -75,6 +75,8 @@ class Loaded:
     fingerprint: str
     stamp: FileStamp
     threads: int
+    sandbox: dict[str, Any] | None = None
+    """What the worker's process is kept from, as it told (``engine.worker.sandbox.Reached``)."""
 
 
 class LoadOwner(Protocol):
@@ -139,6 +141,7 @@ class LoadRun:
         self._bytes_total: int | None = None
         self._bytes_before = 0
         self._fraction = -1.0
+        self._sandbox: dict[str, Any] | None = None
         self._thread = threading.Thread(target=self._run, name=f"load-{model_id}", daemon=True)
 
     def start(self) -> None:
@@ -256,7 +259,7 @@ class LoadRun:
         self._threads = self._context.threads(self.model_id)
         self._batch_limit = self._context.limits().max_batch_size
         try:
-            client = self._context.start_worker(self.model_id, self._on_message, self._on_exit, self._threads)
+            client = self._context.start_worker(spec, self.model_id, self._on_message, self._on_exit, self._threads)
         except OSError as error:
             raise LoadFailed(f"A process for the model could not be started: {error.strerror or error}.") from error
         with self._lock:
@@ -305,7 +308,9 @@ class LoadRun:
                 )
             if event.type == "stage" and seen < _MAX_STAGE_MESSAGES:
                 self._on_stage(header)
-            elif event.type != "hello":
+            elif event.type == "hello":
+                self._sandbox = header.get("sandbox") if isinstance(header.get("sandbox"), dict) else None
+            else:
                 raise _Crashed(LoadFailed("The model's process sent something that is not an answer."))
 
     def _on_stage(self, header: dict[str, Any]) -> None:
@@ -334,7 +339,9 @@ class LoadRun:
             device = str(info["device"])
         except (KeyError, TypeError, ValueError) as error:
             raise _Crashed(LoadFailed("The model's process described the model wrongly.")) from error
-        return Loaded(client, updated, device, max(1, batch), self._batch_limit, fingerprint, stamp, self._threads)
+        return Loaded(
+            client, updated, device, max(1, batch), self._batch_limit, fingerprint, stamp, self._threads, self._sandbox
+        )
 
     # -- waiting and progress --------------------------------------------------------------------------------------
     def _wait_for(self, call: Future[Any]) -> Any:

@@ -939,6 +939,7 @@ class ModelHost:
             "device": loaded.device if loaded and client else self.device_asked,
             "precision": (spec.precision if spec else "") or self.precision or PRECISIONS[0],
             "threads": loaded.threads if loaded and client else None,
+            "sandbox": loaded.sandbox if loaded and client else None,
             "state": str(self._state),
             "loads": counts.loads,
             "requests": {"window": counts.window, "network": counts.network},

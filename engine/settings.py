@@ -61,6 +61,10 @@ class WorkerSettings(BaseModel):
     share_cores: bool = True
     """Where ``threads`` is 0: divide the cores among the models that are loaded when a worker starts."""
     device: str = "auto"
+    sandbox: bool = True
+    """Keep model and inspector from files, network and programs, as far as this system can."""
+    memory_mb: int = Field(0, ge=0)
+    """Private memory of one worker at most (10^6 bytes); 0: as much as this computer has."""
 
 
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")

@@ -6,6 +6,7 @@ home; its working folder is empty.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sys
@@ -16,8 +17,11 @@ from pathlib import Path
 
 import psutil
 
+from engine.model_spec import FAKE_RUNTIME, ModelSpec
 from engine.settings import EngineLimits, WorkerSettings
 
+SANDBOX = "DESKSIDE_SANDBOX"
+"""The variable in which a child finds its order; the child takes it out first."""
 _ROOT = Path(__file__).resolve().parent.parent
 _PASSED_ON = ("PATH", "LANG", "TZ", "SYSTEMROOT", "WINDIR", "COMSPEC", "PATHEXT", "NUMBER_OF_PROCESSORS")
 _PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "LD_LIBRARY_PATH", "DYLD_")
@@ -54,6 +58,8 @@ def child_environment(
         "TEMP": str(home),
         "TMP": str(home),
         "OMP_NUM_THREADS": str(threads),
+        # NumPy's own pool would start before the sandbox is entered, which binds only threads that come later.
+        "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",
         "KMP_BLOCKTIME": "0",
@@ -63,6 +69,37 @@ def child_environment(
         "HF_HUB_OFFLINE": "1",
     }
     return env
+
+
+def sandbox_order(
+    settings: WorkerSettings, home: Path, reads: tuple[Path, ...] | None, writes: tuple[Path, ...]
+) -> str:
+    """What ``engine.worker.sandbox`` finds in the environment (its ``Order``): paths, and private memory in bytes.
+
+    The inspector (``reads`` None) may read what its owner points at, wherever that is; its memory has a bound of its
+    own (``engine.worker.limits``).
+    """
+    memory = settings.memory_mb * 1_000_000 or psutil.virtual_memory().total
+    return json.dumps(
+        {
+            "reads": None if reads is None else [str(path) for path in reads],
+            "writes": [str(path) for path in (home, *writes)],
+            "memory_bytes": None if reads is None else memory,
+        }
+    )
+
+
+def files_of_a_load(spec: ModelSpec) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """What a worker may read and write for ``spec``: its folder, where it is one, else its files, links followed.
+
+    The runtime of tests counts and waits by files that its options name.
+    """
+    named = [spec.path] if spec.path.is_dir() else [spec.path, spec.model_file]
+    files = [path.resolve() for path in (*named, *spec.files)]
+    if spec.runtime != FAKE_RUNTIME:
+        return tuple(files), ()
+    folders = {Path(value).parent for key, value in spec.options.items() if key.endswith("_file")}
+    return (*files, *folders), tuple(folders)
 
 
 def child_command(settings: WorkerSettings, *arguments: str) -> list[str]:

@@ -269,4 +269,12 @@ def _running_rows(entry: Mapping[str, Any]) -> list[EvidenceRow]:
         rows.append(
             (tr("Batch"), tr("up to {count} at once").format(count=entry["max_batch_size"]), tr("as its memory allows"))
         )
+    if entry.get("sandbox"):
+        rows.append((tr("Sandbox"), _sandbox_words(entry["sandbox"]), tr("what this system offers")))
     return [EvidenceRow("", RUNS, name, words, words, source, Evidence.FOUND) for name, words, source in rows]
+
+
+def _sandbox_words(reached: Mapping[str, Any]) -> str:
+    kept = {"files": tr("your files"), "network": tr("the network"), "processes": tr("other programs")}
+    names = [words for key, words in kept.items() if reached.get(key)]
+    return tr("kept from {what}").format(what=", ".join(names)) if names else tr("not kept from anything")

@@ -123,6 +123,14 @@ class FakeEngine:
             "golden": None,
             "precision": model.precision or "float32",
             "threads": 2,
+            "sandbox": {
+                "level": "full",
+                "files": True,
+                "network": True,
+                "processes": True,
+                "memory": True,
+                "reasons": [],
+            },
             "max_batch_size": self.limits.max_batch_size,
             "memory": 300_000_000,
             "device_memory": None,
@@ -371,7 +379,7 @@ class FakeEngine:
             "total": 16_000_000_000, "available": 10_000_000_000, "models": mine, "others": 6_000_000_000 - mine,
             "devices": [], "budget": self.limits.memory_budget_mb * 1_000_000 or None,
         }  # fmt: skip
-        return {"models": models, "memory": memory, "waiting": 0, "running": 0}
+        return {"models": models, "memory": memory, "waiting": 0, "running": 0, "sandbox": None}
 
     def pin(self, model_id: str, pinned: bool) -> None:
         if model_id not in self._models:

@@ -278,13 +278,16 @@ def test_wrong_usage_is_two(engine: FakeEngine, server: FakeController, command:
 def test_inspect_json_gives_every_field_with_its_source(engine: FakeEngine) -> None:
     told = json.loads(run("inspect", "digits-keras", "--json").stdout)
     assert told.pop("trust_class") == "data"
+    assert told.pop("sandbox") == {"value": None, "source": "this computer"}  # nothing was read here
     assert told["task"] == {"value": "image-classification", "source": "assumed"}
     assert list(told) == [name for name, _, _ in spec().evidence_rows()]
 
 
 def test_inspect_for_people_has_a_line_per_field(engine: FakeEngine) -> None:
     lines = run("inspect", "digits-keras").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == [*(name for name, _, _ in spec().evidence_rows()), "trust_class"]
+    assert [line.split()[0] for line in lines] == [
+        *(name for name, _, _ in spec().evidence_rows()), "sandbox", "trust_class",
+    ]  # fmt: skip
 
 
 def test_inspect_turns_a_refused_model_away(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:

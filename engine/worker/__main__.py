@@ -8,17 +8,21 @@ import os
 import sys
 from typing import NoReturn
 
-from engine.worker.channel import Channel
+from engine.worker.sandbox import Reached, enter_as_ordered
 
 
 def main(arguments: list[str]) -> NoReturn:
+    # Before anything that reads a file or starts a thread. A camera's process needs its device, and runs no model.
+    reached = Reached() if "--capture" in arguments else enter_as_ordered()
+    from engine.worker.channel import Channel
+
     channel = Channel.from_standard_streams()
     # Standard error: the parent keeps its last lines for "Details".
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if "--inspect" in arguments:
         from engine.worker.inspector import Inspector
 
-        sys.exit(Inspector(channel).run())
+        sys.exit(Inspector(channel, reached).run())
     if "--capture" in arguments:
         from engine.worker.capture.loop import CaptureLoop
 
@@ -28,7 +32,7 @@ def main(arguments: list[str]) -> NoReturn:
 
     # Threads may be deep inside a framework: the interpreter's own way out would wait for them, or pull it from
     # under them.
-    leave_process(WorkerLoop(channel).run())
+    leave_process(WorkerLoop(channel, reached=reached).run())
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from engine.sidecar_file import FOLDER_NAME
 from engine.worker.audio import outline
 from engine.worker.images import decode_image
 from engine.worker.limits import inspector_limits
+from engine.worker.sandbox import Reached
 
 MAX_INPUT_BYTES = 256 << 20
 MAX_PREVIEW_SIDE = 8192
@@ -51,8 +52,9 @@ class InspectorChannel(Protocol):
 class Inspector:
     """Answers calls until the channel ends."""
 
-    def __init__(self, channel: InspectorChannel) -> None:
+    def __init__(self, channel: InspectorChannel, reached: Reached = Reached()) -> None:
         self._channel = channel
+        self._reached = reached
         self._operations: dict[str, Callable[[dict[str, Any], list[Buffer]], Answer]] = {
             "inspect": _inspect,
             "check_sidecar": _check_sidecar,
@@ -97,6 +99,8 @@ class Inspector:
         except Exception:  # noqa: BLE001  # one file's surprise is one answer; the traceback goes to "Details"
             failed = InternalError("The file could not be read because of a fault in the program.")
             return reply | {"error": _as_json(failed) | {"details": traceback.format_exc()}}, []
+        if message.header.get("op") == "inspect":
+            result = result | {"sandbox": self._reached.to_json()}
         return reply | {"result": result}, buffers
 
 

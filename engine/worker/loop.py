@@ -29,6 +29,7 @@ from engine.worker.device_memory import device_memory
 from engine.worker.drawing import draw
 from engine.worker.execution import DeviceLost
 from engine.worker.loading import DEFAULT_MAX_BATCH, LoadedModel, last_lines, load_model
+from engine.worker.sandbox import Reached
 from engine.worker.work import RawResult, Work
 
 log = logging.getLogger(__name__)
@@ -67,8 +68,11 @@ def leave_process(code: int) -> NoReturn:
 class WorkerLoop:
     """See the module. ``leave`` ends the process; a test may pass another."""
 
-    def __init__(self, channel: Channel, leave: Callable[[int], NoReturn] = leave_process) -> None:
+    def __init__(
+        self, channel: Channel, leave: Callable[[int], NoReturn] = leave_process, *, reached: Reached = Reached()
+    ) -> None:
         self._channel = channel
+        self._reached = reached
         self._sender: Sender = channel
         self._leave = leave
         self._lock = threading.Lock()
@@ -85,7 +89,9 @@ class WorkerLoop:
 
     def run(self) -> int:
         """Serve until ``stop`` or the end of the channel; the result is the exit code. Raises ProtocolError."""
-        self._sender.send({"type": "hello", "protocol": PROTOCOL_VERSION, "pid": os.getpid()})
+        self._sender.send(
+            {"type": "hello", "protocol": PROTOCOL_VERSION, "pid": os.getpid(), "sandbox": self._reached.to_json()}
+        )
         for target in (self._decode_batches, self._refine_results, self._measure_device):
             threading.Thread(target=self._guard, args=(target,), name=target.__name__.strip("_"), daemon=True).start()
         while (message := self._channel.receive()) is not None:

@@ -50,7 +50,7 @@ def test_a_file_that_changes_during_its_load_is_not_used(tmp_path: Path, program
     with running_engine(tmp_path) as (engine, _):
         loaded(engine, fake("good"))
         watch = Watch(engine)
-        ticket = engine.load(as_program(program, load_s=2.0), trust=True)
+        ticket = engine.load(as_program(program, load_s=6.0), trust=True)
         watch.until(lambda _: str(LoadStage.IMPORTING) in watch.stages())
         CHANGES[how](program)
         with pytest.raises(ModelChanged) as caught:

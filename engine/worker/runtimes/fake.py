@@ -31,6 +31,7 @@ Options; "on" values compare with the first element of a row:
 ``leak_mb``               MiB that each run allocates, touches and keeps
 ``on_device``             the device that it says it runs on; PyTorch is imported for it
 ``noise``                 true: each run prints 8 KiB to standard output and standard error
+``act``, ``act_on``       what each run does first, and with what: see engine.worker.runtimes.fake_acts
 ``lie``                   how the reply to the next batch breaks the protocol: see engine.worker.runtimes.fake_lies
 ``crash_times``           how often ``crash_on_value`` and ``load_crash`` happen at most, over all processes
 ``lie_times``             the same for ``lie``
@@ -136,6 +137,10 @@ class FakeRuntime:
 
     def run(self, inputs: Mapping[str, NDArray[Any]], signature: str) -> Arrays:
         options = self._options
+        if (name := options.get("act")) is not None:
+            from engine.worker.runtimes.fake_acts import act
+
+            act(str(name), str(options.get("act_on", "")))
         if options.get("stage_hang") == LoadStage.WARMING.value:
             _hang()
         if (started := options.get("started_file")) is not None:

@@ -1,0 +1,288 @@
+"""Keeps a child process from what a model and a file have no business with, before any of their code is loaded.
+
+Linux: Landlock (linux/landlock.h; files from ABI 1, TCP from ABI 4, signals and abstract sockets from ABI 6) for what
+may be read and written, a seccomp filter (linux/seccomp.h, linux/filter.h) against programs, processes, sockets and
+debugging, ``PR_SET_NO_NEW_PRIVS`` and resource limits. What a kernel does not offer is left out and told. Elsewhere
+nothing is done yet, and that is told too. The parent's death needs no signal: the child ends when its channel does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import platform
+import struct
+import sys
+from collections.abc import Iterable, MutableMapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "DESKSIDE_SANDBOX"
+"""Of the environment: an :class:`Order` as JSON; taken out before anything else runs. Without it nothing is done."""
+LARGEST_FILE = 8 << 30
+
+_SYSTEM = ("usr", "lib", "lib32", "lib64", "libx32", "bin", "sbin", "opt", "etc", "sys", "nix", "gnu", "snap")
+"""Below the root folder: programs and libraries, and nothing of a person's."""
+_PROC = (
+    "cpuinfo", "meminfo", "stat", "version", "filesystems", "loadavg", "uptime", "devices", "modules", "mounts", "sys",
+    "driver", "self",
+)  # fmt: skip
+"""Below /proc: of the system, of its drivers and of the process itself. Others' environments are there as well."""
+_DEVICES = ("null", "zero", "full", "random", "urandom", "shm", "dri", "kfd", "nvidia-caps")
+_GPUS = ("nvidiactl", "kfd")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """``reads``: files and folders that may be read beside the system's own; None: everything. ``writes``: folders that
+    may be written. ``memory_bytes``: private memory it may have, None: no bound."""
+
+    reads: tuple[str, ...] | None
+    writes: tuple[str, ...]
+    memory_bytes: int | None = None
+
+    def to_text(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Order:
+        """Raises ValueError, KeyError, TypeError for what :meth:`to_text` did not write."""
+        value = json.loads(text)
+        reads = value["reads"]
+        return cls(None if reads is None else tuple(reads), tuple(value["writes"]), value["memory_bytes"])
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What the process is kept from. ``reasons`` say, in sentences, why something is missing."""
+
+    files: bool = False
+    network: bool = False
+    processes: bool = False
+    memory: bool = False
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def level(self) -> str:
+        """``full``, ``partial`` or ``none``."""
+        kept = (self.files, self.network, self.processes, self.memory)
+        return "full" if all(kept) else "partial" if any(kept) else "none"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"level": self.level} | asdict(self) | {"reasons": list(self.reasons)}
+
+
+def enter_as_ordered(environment: MutableMapping[str, str] = os.environ) -> Reached:
+    """Take the order out of ``environment`` and follow it, for good. Raises ValueError for an order that is none."""
+    text = environment.pop(VARIABLE, None)
+    if text is None:
+        return Reached(reasons=("It was switched off in the settings.",))
+    try:
+        order = Order.from_text(text)
+    except (KeyError, TypeError) as error:
+        raise ValueError("the sandbox's order could not be read") from error
+    return enter(order)
+
+
+def enter(order: Order, system: str = sys.platform) -> Reached:
+    """Follow ``order`` in this process and all that it starts. Best effort: the result says how much was reached."""
+    if system != "linux":
+        return Reached(reasons=("This system's own means are not used yet.",))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        return Reached(reasons=(f"Privileges could not be given up: {os.strerror(ctypes.get_errno())}.",))
+    reasons: list[str] = []
+    files = _attempt(reasons, "Files", lambda: _landlock(libc, order))
+    memory = _attempt(reasons, "Memory", lambda: _limit(order.memory_bytes))
+    processes = _attempt(reasons, "Processes and network", lambda: _seccomp(libc))
+    return Reached(files, processes, processes, memory, tuple(reasons))
+
+
+class _NotOffered(OSError):
+    """The system has no such means, or not for this process."""
+
+
+def _attempt(reasons: list[str], what: str, step: Any) -> bool:
+    try:
+        step()
+    except OSError as error:
+        reasons.append(f"{what}: {error.strerror or error}.")
+        return False
+    return True
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise _NotOffered(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+# -- Landlock: linux/landlock.h ---------------------------------------------------------------------------------------
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
+_VERSION_FLAG, _PATH_BENEATH = 1, 1
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_CHANGE_FOLDERS = sum(1 << bit for bit in range(4, 13))  # REMOVE_DIR to MAKE_SYM
+_REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15  # ABI 2, 3, 5
+_TCP = 0b11  # bind and connect, ABI 4
+_SCOPES = 0b11  # abstract Unix sockets and signals, ABI 6
+_OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+def _landlock(libc: ctypes.CDLL, order: Order) -> None:
+    abi = libc.syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)
+    if abi < 1:
+        raise _NotOffered(errno.ENOSYS, "this system's kernel has no Landlock")
+    write = _WRITE_FILE | _CHANGE_FOLDERS
+    write |= (_REFER if abi >= 2 else 0) | (_TRUNCATE if abi >= 3 else 0)
+    read = _READ_FILE | _READ_DIR
+    device = _IOCTL_DEV if abi >= 5 else 0
+    handled = write | _EXECUTE | device | (read if order.reads is not None else 0)
+    attributes = struct.pack("=QQQ", handled, _TCP if abi >= 4 else 0, _SCOPES if abi >= 6 else 0)
+    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+    ruleset = _checked(libc.syscall(_CREATE_RULESET, attributes, size, 0), "no ruleset could be made")
+    try:
+        if order.reads is not None:
+            for path in (*_readable(), *order.reads):
+                _allow(libc, ruleset, path, read, handled)
+        for path in order.writes:
+            _allow(libc, ruleset, path, read | write, handled)
+        for path in _devices():
+            _allow(libc, ruleset, path, read | _WRITE_FILE | device | (write if path.endswith("/shm") else 0), handled)
+        _checked(libc.syscall(_RESTRICT_SELF, ruleset, 0), "the rules could not be taken on")
+    finally:
+        os.close(ruleset)
+
+
+def _allow(libc: ctypes.CDLL, ruleset: int, path: str, access: int, handled: int) -> None:
+    """Allow ``access`` below ``path``; a path that is not there needs no rule."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if not os.path.isdir(path):
+            access &= _OF_A_FILE
+        if access & handled:
+            rule = struct.pack("=Qi", access & handled, descriptor)
+            _checked(libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0), f"no rule for {path}")
+    finally:
+        os.close(descriptor)
+
+
+def _readable() -> list[str]:
+    """Where this interpreter, its packages and the system's libraries lie."""
+    own = Path(__file__).resolve().parents[2] / "engine"
+    paths = [f"/{name}" for name in _SYSTEM] + [f"/proc/{name}" for name in _PROC]
+    paths += [sys.prefix, sys.base_prefix, sys.exec_prefix, str(own), *_packages()]
+    paths += os.environ.get("LD_LIBRARY_PATH", "").split(":")
+    return [os.path.realpath(path) for path in paths if path]
+
+
+def _packages() -> Iterable[str]:
+    """The folders of ``sys.path``; of the source tree only what a child imports, which :func:`_readable` names."""
+    root = os.path.realpath(Path(__file__).resolve().parents[2])
+    return [path for path in sys.path if path and os.path.realpath(path) not in (root, "/")]
+
+
+def _devices() -> list[str]:
+    nvidia = [name for name in os.listdir("/dev") if name.startswith("nvidia")]
+    return [f"/dev/{name}" for name in (*_DEVICES, *nvidia)]
+
+
+# -- limits: getrlimit(2) ---------------------------------------------------------------------------------------------
+def _limit(memory_bytes: int | None) -> None:
+    import resource  # POSIX only
+
+    _lower(resource.RLIMIT_CORE, 0)  # it would hold pieces of the person's files
+    _lower(resource.RLIMIT_FSIZE, LARGEST_FILE)
+    if memory_bytes is None:
+        return
+    if any(os.path.exists(f"/dev/{name}") for name in _GPUS):
+        raise _NotOffered(errno.ENOTSUP, "not bounded beside a GPU, whose driver maps more than it uses")
+    _lower(resource.RLIMIT_DATA, memory_bytes)  # private memory that can be written; not what is only reserved
+
+
+def _lower(which: int, value: int) -> None:
+    import resource
+
+    _, hard = resource.getrlimit(which)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    try:
+        resource.setrlimit(which, (value, value))
+    except ValueError as error:
+        raise _NotOffered(errno.EPERM, str(error)) from error
+
+
+# -- seccomp: linux/seccomp.h, linux/filter.h, linux/audit.h ----------------------------------------------------------
+_CLONE_THREAD = 0x10000
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _FAIL = 0x7FFF0000, 0x00050000
+_X32 = 0x40000000
+_ARCHITECTURES: dict[str, tuple[int, int, dict[str, int]]] = {
+    "x86_64": (0xC000003E, 317, {
+        "execve": 59, "execveat": 322, "fork": 57, "vfork": 58, "clone": 56, "clone3": 435, "ptrace": 101,
+        "process_vm_readv": 310, "process_vm_writev": 311, "socket": 41, "bpf": 321, "userfaultfd": 323,
+        "perf_event_open": 298, "keyctl": 250, "add_key": 248, "request_key": 249, "mount": 165, "umount2": 166,
+        "pivot_root": 155, "unshare": 272, "setns": 308, "init_module": 175, "finit_module": 313,
+        "io_uring_setup": 425, "pidfd_getfd": 438, "open_by_handle_at": 304,
+    }),
+    "aarch64": (0xC00000B7, 277, {
+        "execve": 221, "execveat": 281, "clone": 220, "clone3": 435, "ptrace": 117, "process_vm_readv": 270,
+        "process_vm_writev": 271, "socket": 198, "bpf": 280, "userfaultfd": 282, "perf_event_open": 241,
+        "keyctl": 219, "add_key": 217, "request_key": 218, "mount": 40, "umount2": 39, "pivot_root": 41,
+        "unshare": 97, "setns": 268, "init_module": 105, "finit_module": 273, "io_uring_setup": 425,
+        "pidfd_getfd": 438, "open_by_handle_at": 265,
+    }),
+}  # fmt: skip
+"""Machine (``uname -m``) -> audit number, number of seccomp(2), calls that are refused. Both are little-endian."""
+
+
+def _seccomp(libc: ctypes.CDLL) -> None:
+    known = _ARCHITECTURES.get(platform.machine())
+    if known is None or sys.maxsize <= 2**32:
+        raise _NotOffered(errno.ENOTSUP, f"no filter is written for {platform.machine()}")
+    audit, seccomp, calls = known
+    program = _filter(audit, calls)
+    code = ctypes.create_string_buffer(program, len(program))
+    address = ctypes.addressof(code)
+    header = struct.pack("@HP", len(program) // 8, address)
+    # 1: set a filter; 1: for every thread there is.
+    _checked(libc.syscall(seccomp, 1, 1, header), "the filter could not be set")
+
+
+def _filter(audit: int, calls: dict[str, int]) -> bytes:
+    """A program over ``struct seccomp_data``: the call's number at 0, the architecture at 4, arguments from 16."""
+
+    def instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+        return struct.pack("=HBBI", code, if_true, if_false, value)
+
+    def fail(number: int) -> bytes:
+        return instruction(_RETURN, _FAIL | number)
+
+    parts = [
+        instruction(_LOAD, 4),
+        instruction(_EQUAL, audit, 1, 0),
+        fail(errno.EPERM),
+        instruction(_LOAD, 0),
+        instruction(_AT_LEAST, _X32, 0, 1),
+        fail(errno.EPERM),
+    ]
+    for name, number in calls.items():
+        if name == "clone":
+            continue
+        # glibc falls back from clone3, whose flags a filter cannot see, to clone.
+        refusal = errno.ENOSYS if name == "clone3" else errno.EACCES if name == "socket" else errno.EPERM
+        parts += [instruction(_EQUAL, number, 0, 1), fail(refusal)]
+    parts += [
+        instruction(_EQUAL, calls["clone"], 0, 3),
+        instruction(_LOAD, 16),
+        instruction(_ANY_BIT, _CLONE_THREAD, 1, 0),
+        fail(errno.EPERM),
+        instruction(_RETURN, _ALLOW),
+    ]
+    return b"".join(parts)

@@ -1,0 +1,205 @@
+"""The sandbox of worker and inspector: what a hostile model tries fails, and what an honest one needs is there.
+
+Every act is also done without the sandbox, where it succeeds: so each of these tests can fail.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.engine import Engine
+from engine.errors import EngineError
+from engine.prediction import PredictRequest
+from engine.settings import Settings, WorkerSettings
+from engine.supervisor import SANDBOX, child_environment, files_of_a_load, sandbox_order
+from engine.worker.sandbox import VARIABLE, Order, Reached, enter, enter_as_ordered
+from tests.e2e.program import DIGITS_KERAS, DIGITS_TORCH, EXAMPLES
+from tests.engine.engine_harness import fake, loaded, row
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is written for Linux")
+
+MEMORY_MB = 4000
+ACTS = ("read", "write", "connect", "spawn", "fork", "allocate", "read environment")
+
+
+@contextmanager
+def engine_at(folder: Path, **worker: Any) -> Iterator[Engine]:
+    with Engine(Settings(worker=WorkerSettings.model_validate(worker)), folder=folder) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with engine_at(tmp_path_factory.mktemp("kept"), memory_mb=MEMORY_MB) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def free(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with engine_at(tmp_path_factory.mktemp("free"), sandbox=False) as engine:
+        yield engine
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def attempt(engine: Engine, name: str, argument: str) -> EngineError | None:
+    """Why the model's act failed; None where it was done."""
+    number = sum(1 for _ in engine.stats()["models"])
+    model = f"{name.replace(' ', '-')}-{number}"
+    loaded(engine, fake(model, act=name, act_on=argument))
+    try:
+        request = row(1.0)
+        error = engine.predict(PredictRequest(model, request.data, timeout_s=60)).exception(60)
+        assert error is None or isinstance(error, EngineError)
+        return error
+    finally:
+        engine.unload(model)
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_an_act_of_a_hostile_model_fails(
+    kept: Engine, free: Engine, tmp_path: Path, listener: socket.socket, name: str
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "canary").write_text("canary")
+    written = home / "written"
+    arguments = {
+        "read": str(home / "canary"),
+        "write": str(written),
+        "connect": f"127.0.0.1:{listener.getsockname()[1]}",
+        "spawn": str(written),
+        "fork": "",
+        "allocate": str(4 * MEMORY_MB * 1_000_000),
+        # A child reads its parent's out of /proc, where it stands as it was at the start.
+        "read environment": "HOME=",
+    }
+    assert attempt(free, name, arguments[name]) is None
+    assert written.exists() is (name in ("write", "spawn"))
+    written.unlink(missing_ok=True)
+
+    error = attempt(kept, name, arguments[name])
+    assert error is not None
+    assert not written.exists()
+    # And the process lives on, with an honest model.
+    loaded(kept, fake("honest"))
+    assert kept.predict(PredictRequest("honest", row(1.0).data)).result(60).outputs is not None
+
+
+@pytest.mark.parametrize("name", ["connect", "read"])
+def test_no_address_and_no_private_folder_is_reached(kept: Engine, name: str) -> None:
+    argument = {"connect": "192.0.2.1:80", "read": str(Path(__file__).resolve())}[name]
+    error = attempt(kept, name, argument)
+    assert error is not None
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("model", [DIGITS_KERAS, DIGITS_TORCH, EXAMPLES / "shapes-detector"], ids=lambda p: p.name)
+def test_an_honest_model_answers_within_it(kept: Engine, model: Path) -> None:
+    entry = kept.load(model).future.result(120)
+    assert entry["sandbox"] == {
+        "level": "full", "files": True, "network": True, "processes": True, "memory": True, "reasons": [],
+    }  # fmt: skip
+    sample = sorted((model / "samples").iterdir())[3]
+    answer = kept.predict(PredictRequest(entry["id"], sample.read_bytes())).result(60)
+    assert answer.predictions
+    kept.unload(entry["id"])
+
+
+def test_the_inspector_reads_everything_writes_nothing_and_knows_nobody(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "file").write_text("read")
+    order = Order(None, (str(tmp_path / "own"),))
+    script = f"""
+import errno, json, os, socket, sys
+from engine.worker.sandbox import enter_as_ordered
+reached = enter_as_ordered()
+results = {{}}
+def tried(name, act):
+    try:
+        act()
+        results[name] = "done"
+    except OSError as error:
+        results[name] = errno.errorcode[error.errno]
+tried("read", lambda: open({str(tmp_path / "file")!r}).read())
+tried("write own", lambda: open({str(tmp_path / "own" / "x")!r}, "w").close())
+tried("write", lambda: open({str(tmp_path / "x")!r}, "w").close())
+tried("truncate", lambda: os.truncate({str(tmp_path / "file")!r}, 0))
+tried("remove", lambda: os.unlink({str(tmp_path / "file")!r}))
+tried("rename", lambda: os.rename({str(tmp_path / "file")!r}, {str(tmp_path / "own" / "file")!r}))
+tried("link", lambda: os.symlink("/", {str(tmp_path / "link")!r}))
+tried("inet", lambda: socket.socket())
+tried("unix", lambda: socket.socket(socket.AF_UNIX))
+tried("fork", os.fork)
+tried("exec", lambda: os.execv("/bin/true", ["true"]))
+tried("signal", lambda: os.kill(os.getppid(), 0))
+print(json.dumps([results, reached.to_json(), {VARIABLE!r} in os.environ]))
+"""
+    environment = child_environment(WorkerSettings(), 1, tmp_path / "own") | {VARIABLE: order.to_text()}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    results, reached, variable = json.loads(done.stdout)
+    assert reached["level"] == "full", reached
+    assert not variable
+    assert results == {
+        "read": "done", "write own": "done", "write": "EACCES", "truncate": "EACCES", "remove": "EACCES",
+        "rename": "EACCES", "link": "EACCES", "inet": "EACCES", "unix": "EACCES", "fork": "EPERM", "exec": "EPERM",
+        "signal": "EPERM",
+    }  # fmt: skip
+    assert (tmp_path / "file").read_text() == "read"
+
+
+def test_no_thread_is_older_than_the_sandbox(tmp_path: Path) -> None:
+    """Landlock binds the thread that takes it on and those it starts: a pool from before would be free."""
+    script = "import os, engine.worker.sandbox; print(len(os.listdir('/proc/self/task')))"
+    environment = child_environment(WorkerSettings(), 4, tmp_path)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1"]
+
+
+def test_the_order_names_the_files_of_the_load(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    spec = fake("m")
+    reads, writes = files_of_a_load(spec)
+    text = sandbox_order(WorkerSettings(memory_mb=100), home, reads, writes)
+    order = Order.from_text(text)
+    assert order == Order(tuple(map(str, reads)), (str(home),), 100_000_000)
+    assert Order.from_text(sandbox_order(WorkerSettings(), home, None, ())) == Order(None, (str(home),))
+    assert SANDBOX == VARIABLE
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"reads": 1, "writes": [], "memory_bytes": null}'])
+def test_an_order_that_is_none_ends_the_process(text: str) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        enter_as_ordered({VARIABLE: text})
+
+
+def test_what_is_not_reached_is_told() -> None:
+    assert enter_as_ordered({}).to_json() == {
+        "level": "none", "files": False, "network": False, "processes": False, "memory": False,
+        "reasons": ["It was switched off in the settings."],
+    }  # fmt: skip
+    for system in ("win32", "darwin"):
+        reached = enter(Order((), ()), system)
+        assert (reached.level, len(reached.reasons)) == ("none", 1)
+    assert Reached(files=True).level == "partial"
+    assert Reached(True, True, True, True).level == "full"
+
+
+def test_a_worker_that_is_not_kept_says_so(free: Engine) -> None:
+    entry = loaded(free, fake("plain"))
+    assert entry["sandbox"]["level"] == "none"
+    assert os.environ.get(VARIABLE) is None
