@@ -55,8 +55,9 @@ screenshots: setup-test ## render the window into docs/screenshots, its other si
 translations: setup-test ## collect the window's sentences and compile its catalogs (gui/resources/languages)
 	$(BIN)/python packaging/translations.py
 
-bench: setup-test ## measure: the window's timer gaps while loading, frozen and saturated (QUICK=1: in a minute)
+bench: setup-test ## measure: the window's timer gaps, and what the checks at the door cost (QUICK=1: in two minutes)
 	$(TEST_ENV) $(BIN)/python -m benchmarks.responsiveness
+	$(TEST_ENV) $(BIN)/python -m benchmarks.front_door
 
 lock: setup-test ## rewrite constraints.txt from what is installed in .venv
 	$(PYTHON) packaging/setup_env.py lock

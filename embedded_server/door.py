@@ -135,15 +135,15 @@ class Door:
         self._inside = 0
         self._served = 0
         self._callers: OrderedDict[str, float] = OrderedDict()
-        self._rules = rules
+        self.rules = rules
 
     @property
     def rules(self) -> AccessRules:
-        return replace(self._rules, blocked=self.bad_keys)
+        return self._rules
 
     @rules.setter
     def rules(self, rules: AccessRules) -> None:
-        self._rules = rules
+        self._rules = replace(rules, blocked=self.bad_keys)
 
     @property
     def served(self) -> int:

@@ -123,8 +123,8 @@ class StrictParser(HTTPRequestParser):
     """waitress's parser, and 400 for: folded lines, bare line feeds, Content-Length with Transfer-Encoding, either of
     them twice, Transfer-Encoding in HTTP/1.0, other versions of HTTP; 414 for a request line over :data:`MOST_LINE`.
 
-    Reads each byte of the head once. A head with a body is shown to ``gate`` before the body is read: where that says
-    no, ``refused`` holds its verdict, the request is complete without a body, and its connection has to end.
+    Reads each byte of the head once. A head whose body is still to come is shown to ``gate`` before it is read: where
+    that says no, ``refused`` holds its verdict, the request is complete without a body, and its connection has to end.
     """
 
     refused: Decision | None = None
@@ -185,8 +185,9 @@ class StrictParser(HTTPRequestParser):
         elif _BARE_LF.search(head, max(0, before - 1), length):
             self._start_line_alone(BadRequest("Bare LF"))
         elif end >= 0:
-            self._read_head(bytes(head[:length]))
-            return len(data) - (len(head) - length)
+            rest = len(head) - length
+            self._read_head(bytes(head[:length]), rest)
+            return len(data) - rest
         return len(data)
 
     def _start_line_alone(self, error: Error) -> None:
@@ -194,7 +195,8 @@ class StrictParser(HTTPRequestParser):
         super().parse_header(b"GET / HTTP/1.0\r\n")
         self.error = error
 
-    def _read_head(self, head: bytes) -> None:
+    def _read_head(self, head: bytes, rest: int) -> None:
+        """``rest`` bytes came with the head and lie behind it."""
         self.headers_finished = True
         self._head = bytearray()
         try:
@@ -208,6 +210,8 @@ class StrictParser(HTTPRequestParser):
         if self.body_rcv is None:
             self.completed = True
             return
+        if not self.chunked and self.content_length <= rest:
+            return  # its body is here: nothing is left to be spared, and the application asks the door in a moment
         verdict = self._gate.check(self) if self._gate is not None else None
         if verdict is not None and not verdict.allowed:
             self.refused = verdict

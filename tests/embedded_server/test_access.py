@@ -10,7 +10,16 @@ from dataclasses import replace
 import pytest
 
 from embedded_server import access
-from embedded_server.access import AccessRules, BadKeyLog, Decision, KeyDigest, check_head, key_digest, normal_peer
+from embedded_server.access import (
+    AccessRules,
+    BadKeyLog,
+    Decision,
+    KeyDigest,
+    check_head,
+    key_digest,
+    network_of,
+    normal_peer,
+)
 from embedded_server.addresses import host_rules
 from engine.prediction import Lane
 
@@ -268,6 +277,26 @@ def test_the_log_of_wrong_keys_is_bounded() -> None:
             log.add(str(n))
     assert "0" not in log
     assert str(access.BAD_KEY_ADDRESSES) in log
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.168.1.7", "192.168.1.7"),
+        ("::ffff:192.168.1.7", "192.168.1.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("not:an:address", "not:an:address"),
+    ],
+)
+def test_an_ipv6_address_counts_as_its_network(address: str, network: str) -> None:
+    assert network_of(address) == network
+    log = BadKeyLog()
+    for last in range(10):
+        log.add(f"2001:db8::{last}")
+    assert "2001:db8::ffff" in log
+    assert "2001:db8:0:1::1" not in log
 
 
 def test_a_blocked_address_gets_429_with_any_key_and_still_reaches_health() -> None:

@@ -117,11 +117,21 @@ def test_a_key_at_its_quota_and_a_full_house_send_no_body(
 def test_what_follows_a_refused_head_is_never_a_request(port: int, engine: FakeEngine) -> None:
     inner = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: 1\r\n\r\nx".encode()
     with Wire(port) as wire:
-        wire.request("POST", PREDICT, inner * 50, Origin="null")
+        fields = f"Host: localhost:{port}\r\nOrigin: null\r\nContent-Length: {len(inner) * 51}"
+        wire.send(f"POST {PREDICT} HTTP/1.1\r\n{fields}\r\n\r\n".encode() + inner * 50)
         assert wire.answer().code == "bad_origin"
         wire.send(inner)
         assert wire.closed()
     assert engine.requests == []
+
+
+def test_a_refused_request_whose_body_is_here_keeps_its_connection(port: int, engine: FakeEngine) -> None:
+    with Wire(port) as wire:
+        for _ in range(3):
+            answer = wire.request("POST", PREDICT, b"x" * 1000, Origin="null").answer()
+            assert (answer.status, answer.headers.get("connection")) == (403, None)
+        assert wire.request("POST", PREDICT, b"x").answer().status == 200
+    assert len(engine.requests) == 1
 
 
 def test_a_good_head_is_told_to_go_on(port: int, engine: FakeEngine) -> None:
@@ -168,7 +178,8 @@ def test_bodies_together_have_a_bound(make_controller: Make, engine: FakeEngine,
 
     def room_again() -> bool:
         with Wire(port) as wire:
-            return wire.request("POST", PREDICT, b"x" * 90_000).answer().status == 200
+            wire.request("POST", PREDICT, Content_Length="90000", Expect="100-continue")
+            return wire.socket.recv(100).startswith(b"HTTP/1.1 100")
 
     until(room_again, "room after a client left in the middle")
 

@@ -116,7 +116,6 @@ def test_so_many_at_once(make_controller: Callable[..., ServerController], engin
         assert (answer.status, answer.code, answer.headers["retry-after"]) == (429, "key_quota", "1")
         with Wire(port) as without:
             assert without.request("GET", "/models").answer().status == 401
-        assert third.closed()  # its body was not read
     release(engine)
     engine.hold = False
     assert [wire.answer().status for wire in first] == [200, 200]

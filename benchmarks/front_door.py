@@ -1,0 +1,158 @@
+"""What the checks at the door cost: requests a second at 32 connections with them and without.
+
+``python -m benchmarks.front_door``. One process serves, another asks. "Bare" is waitress with its own parser and
+channel and the same application, log and counters, told of every request that it may; it exists in this file only.
+Rounds alternate, so that what else the machine does falls on both. The engine answers at once (the tests' stand-in):
+with a real model the checks' share is smaller.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from waitress.adjustments import Adjustments
+from waitress.server import create_server
+
+from embedded_server.access import Decision, KeyDigest, key_digest
+from embedded_server.addresses import loopback_rules
+from embedded_server.app import create_app
+from embedded_server.body_budget import BodyBudget
+from embedded_server.door import DECISION, Door
+from embedded_server.listening import bind_listener
+from embedded_server.waitress_adapter import HttpServer, adjustments
+from engine.prediction import Lane
+from engine.settings import ServerSettings
+from tests.fakes import FakeEngine, spec
+
+QUICK = bool(os.environ.get("QUICK"))
+ROUNDS = 3 if QUICK else 7
+SECONDS = 3.0 if QUICK else 8.0
+CONNECTIONS = 32
+SECRET = "k" * 43
+BODY = b"x" * 2048
+MOST_LOST = 0.05
+
+CLIENT = """
+import socket, sys, threading, time
+port, connections, seconds, key = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+body = b"x" * 2048
+authorization = f"Authorization: Bearer {key}\\r\\n" if key else ""
+request = (f"POST /predict/wine HTTP/1.1\\r\\nHost: localhost:{port}\\r\\nContent-Type: image/png\\r\\n{authorization}"
+           f"Content-Length: {len(body)}\\r\\n\\r\\n").encode() + body
+counts, until = [], time.monotonic() + seconds
+def ask():
+    connection = socket.create_connection(("127.0.0.1", port))
+    n, data = 0, b""
+    while time.monotonic() < until:
+        connection.sendall(request)
+        while b"\\r\\n\\r\\n" not in data:
+            data += connection.recv(65536)
+        head, _, data = data.partition(b"\\r\\n\\r\\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(head.decode())
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\\r\\n")[0])
+        while len(data) < length:
+            data += connection.recv(65536)
+        if b'"three"' not in data[:length]:
+            raise SystemExit("a wrong answer")
+        data, n = data[length:], n + 1
+    counts.append(n)
+threads = [threading.Thread(target=ask) for _ in range(connections)]
+[t.start() for t in threads]; [t.join() for t in threads]
+assert len(counts) == connections, "a client failed"
+print(sum(counts) / seconds)
+"""
+
+
+def application(settings: ServerSettings, port: int, keyed: bool) -> tuple[Any, Door]:
+    rules = loopback_rules(port)
+    if keyed:
+        rules = type(rules)(rules.hosts, rules.origins, (KeyDigest("k", key_digest(SECRET)),), True, False)
+    door = Door(rules)
+    return create_app(FakeEngine((spec("wine"),)), settings, door=door), door
+
+
+@contextmanager
+def checked(keyed: bool) -> Iterator[int]:
+    """The server as it ships."""
+    settings = ServerSettings.model_validate({})
+    listener = bind_listener("127.0.0.1", 0)
+    port = int(listener.getsockname()[1])
+    app, door = application(settings, port, keyed)
+    server = HttpServer(
+        app, listener, adjustments(settings), connections=512, connections_per_address=16,
+        on_refused=lambda *_: None, on_death=lambda: None, check=door.check, budget=BodyBudget(settings.bodies_bytes),
+    )  # fmt: skip
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(5.0, lambda: None)
+
+
+@contextmanager
+def bare(keyed: bool) -> Iterator[int]:
+    """waitress as it comes, and nobody asked anything."""
+    settings = ServerSettings.model_validate({})
+    listener = bind_listener("127.0.0.1", 0)
+    port = int(listener.getsockname()[1])
+    app, _ = application(settings, port, keyed)
+    allowed = Decision(True, 200, "", "", Lane.LOOPBACK, "127.0.0.1", right="infer")
+
+    def let_in(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ[DECISION] = allowed  # what stands there already is not asked for again
+        answer: Iterable[bytes] = app.wsgi_app(environ, start_response)
+        return answer
+
+    server: Any = create_server(let_in, sockets=[listener], **adjustments(settings))
+    assert isinstance(server.adj, Adjustments)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield port
+    finally:
+        server.trigger.pull_trigger(lambda: server.asyncore.close_all(server._map))
+        thread.join(10)
+        server.task_dispatcher.shutdown()
+
+
+def rate(port: int, key: str) -> float:
+    command = [sys.executable, "-c", CLIENT, str(port), str(CONNECTIONS), str(SECONDS), key]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def main() -> int:
+    os.environ.setdefault("DESKSIDE_HOME", tempfile.mkdtemp(prefix="deskside-bench-"))
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"{CONNECTIONS} connections, bodies of {len(BODY)} bytes, {ROUNDS} rounds of {SECONDS:g} s each, medians")
+    print("| | bare /s | checked /s | lost, median of rounds | verdict |\n|---|---|---|---|---|")
+    failed = False
+    for name, key in (("without a key", ""), ("with a key", SECRET)):
+        with bare(bool(key)) as bare_port, checked(bool(key)) as checked_port:
+            rate(bare_port, key), rate(checked_port, key)  # warm
+            pairs = []
+            for number in range(ROUNDS):
+                if number % 2:
+                    second, first = rate(checked_port, key), rate(bare_port, key)
+                else:
+                    first, second = rate(bare_port, key), rate(checked_port, key)
+                pairs.append((first, second))
+        lost = statistics.median(1 - with_checks / without for without, with_checks in pairs)
+        failed |= lost >= MOST_LOST
+        rates = [statistics.median(column) for column in zip(*pairs, strict=True)]
+        verdict = "holds" if lost < MOST_LOST else "too much"
+        print(f"| {name} | {rates[0]:.0f} | {rates[1]:.0f} | {lost:.1%} | {verdict} (under {MOST_LOST:.0%}) |")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
