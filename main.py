@@ -64,8 +64,11 @@ def load_settings() -> Settings:
 
 def open_engine(stack: ExitStack, settings: Settings) -> EnginePort:
     from engine import Engine
+    from engine.floors import below_floor
     from engine.settings import data_dir
 
+    if (sentence := below_floor()) is not None:
+        fail(sentence)
     return stack.enter_context(Engine(settings, folder=data_dir()))
 
 

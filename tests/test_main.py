@@ -290,6 +290,14 @@ def test_inspect_for_people_has_a_line_per_field(engine: FakeEngine) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("command", [["serve", "a"], ["predict", "a", "b.png"], ["inspect", "a"]], ids=lambda c: c[0])
+def test_a_package_with_a_known_hole_is_not_started_with(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.floors.below_floor", lambda: "waitress 3.0.0 has a known hole.")
+    result = run(*command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "waitress 3.0.0 has a known hole." in result.stderr
+
+
 def test_inspect_turns_a_refused_model_away(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     inspected = engine.inspect
 

@@ -23,6 +23,7 @@ import pytest
 from embedded_server.controller import ServeOptions, ServerController
 from embedded_server.keys import KeyStore
 from engine.engine import Engine
+from engine.floors import FLOORS
 from engine.serving_types import ServerScope
 from engine.settings import ServerSettings
 from tests.embedded_server.wire import Wire
@@ -139,12 +140,6 @@ def datagram_sockets() -> set[tuple[str, int]]:
     return {(c.laddr.ip, c.laddr.port) for c in psutil.Process().net_connections("udp") if c.laddr}
 
 
-FLOORS = {
-    "waitress": (3, 0, 2), "werkzeug": (3, 1, 6), "flask": (3, 1, 3), "pillow": (12, 2, 0), "torch": (2, 10, 0),
-    "keras": (3, 13, 2),
-}  # fmt: skip
-
-
 def test_p25_pins_are_exact_and_above_the_floors() -> None:
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     pins = {}
@@ -152,8 +147,8 @@ def test_p25_pins_are_exact_and_above_the_floors() -> None:
         match = re.fullmatch(r"([A-Za-z0-9-]+)==([0-9]+(?:\.[0-9]+)*)", dependency)
         assert match is not None, f"{dependency} is not pinned"
         pins[match[1]] = tuple(map(int, match[2].split(".")))
-    for name, floor in FLOORS.items():
-        assert pins[name] >= floor, name
+    for floor in FLOORS:
+        assert pins[floor.package] >= floor.lowest, floor.package
 
 
 # -- P27 --------------------------------------------------------------------------------------------------------------
