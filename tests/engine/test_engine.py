@@ -367,7 +367,7 @@ def test_a_bare_engine_works_without_arguments() -> None:
     with Engine() as engine:
         stats = engine.stats()
         assert set(stats.pop("memory")) == {"total", "available", "models", "others", "budget", "devices"}
-        assert stats == {"models": [], "waiting": 0, "running": 0}
+        assert stats == {"models": [], "waiting": 0, "running": 0, "sandbox": None}
 
 
 def test_inferences_are_counted_over_restarts(tmp_path: Path) -> None:
