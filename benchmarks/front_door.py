@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.front_door``. One process serves, another asks. "Bare" is waitress with its own parser and
 channel and the same application, log and counters, told of every request that it may; it exists in this file only.
-Rounds alternate, so that what else the machine does falls on both. The engine answers at once (the tests' stand-in):
-with a real model the checks' share is smaller.
+Rounds alternate, so that what else the machine does falls on both. The engine and its worker are real, the model is the
+smallest of the examples: with a larger one the checks' share is smaller.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from waitress.adjustments import Adjustments
@@ -29,24 +30,25 @@ from embedded_server.body_budget import BodyBudget
 from embedded_server.door import DECISION, Door
 from embedded_server.listening import bind_listener
 from embedded_server.waitress_adapter import HttpServer, adjustments
+from engine import Engine
 from engine.prediction import Lane
 from engine.settings import ServerSettings
-from tests.fakes import FakeEngine, spec
+from tests.e2e.program import ROOT
 
 QUICK = bool(os.environ.get("QUICK"))
 ROUNDS = 3 if QUICK else 7
 SECONDS = 3.0 if QUICK else 8.0
 CONNECTIONS = 32
 SECRET = "k" * 43
-BODY = b"x" * 2048
+SAMPLE = ROOT / "examples" / "wine" / "samples" / "one-bottle.csv"
 MOST_LOST = 0.05
 
 CLIENT = """
 import socket, sys, threading, time
 port, connections, seconds, key = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
-body = b"x" * 2048
+body = open(sys.argv[5], "rb").read()
 authorization = f"Authorization: Bearer {key}\\r\\n" if key else ""
-request = (f"POST /predict/wine HTTP/1.1\\r\\nHost: localhost:{port}\\r\\nContent-Type: image/png\\r\\n{authorization}"
+request = (f"POST /predict/wine HTTP/1.1\\r\\nHost: localhost:{port}\\r\\nContent-Type: text/csv\\r\\n{authorization}"
            f"Content-Length: {len(body)}\\r\\n\\r\\n").encode() + body
 counts, until = [], time.monotonic() + seconds
 def ask():
@@ -62,7 +64,7 @@ def ask():
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\\r\\n")[0])
         while len(data) < length:
             data += connection.recv(65536)
-        if b'"three"' not in data[:length]:
+        if b'"results"' not in data[:length] or b'"error"' in data[:length]:
             raise SystemExit("a wrong answer")
         data, n = data[length:], n + 1
     counts.append(n)
@@ -73,21 +75,21 @@ print(sum(counts) / seconds)
 """
 
 
-def application(settings: ServerSettings, port: int, keyed: bool) -> tuple[Any, Door]:
+def application(engine: Engine, settings: ServerSettings, port: int, keyed: bool) -> tuple[Any, Door]:
     rules = loopback_rules(port)
     if keyed:
         rules = type(rules)(rules.hosts, rules.origins, (KeyDigest("k", key_digest(SECRET)),), True, False)
     door = Door(rules)
-    return create_app(FakeEngine((spec("wine"),)), settings, door=door), door
+    return create_app(engine, settings, door=door), door
 
 
 @contextmanager
-def checked(keyed: bool) -> Iterator[int]:
+def checked(engine: Engine, keyed: bool) -> Iterator[int]:
     """The server as it ships."""
     settings = ServerSettings.model_validate({})
     listener = bind_listener("127.0.0.1", 0)
     port = int(listener.getsockname()[1])
-    app, door = application(settings, port, keyed)
+    app, door = application(engine, settings, port, keyed)
     server = HttpServer(
         app, listener, adjustments(settings), connections=512, connections_per_address=16,
         on_refused=lambda *_: None, on_death=lambda: None, check=door.check, budget=BodyBudget(settings.bodies_bytes),
@@ -100,13 +102,14 @@ def checked(keyed: bool) -> Iterator[int]:
 
 
 @contextmanager
-def bare(keyed: bool) -> Iterator[int]:
+def bare(engine: Engine, keyed: bool) -> Iterator[int]:
     """waitress as it comes, and nobody asked anything."""
     settings = ServerSettings.model_validate({})
     listener = bind_listener("127.0.0.1", 0)
     port = int(listener.getsockname()[1])
-    app, _ = application(settings, port, keyed)
-    allowed = Decision(True, 200, "", "", Lane.LOOPBACK, "127.0.0.1", right="infer")
+    app, _ = application(engine, settings, port, keyed)
+    key = KeyDigest("k", key_digest(SECRET)) if keyed else None
+    allowed = Decision(True, 200, "", "", Lane.LOOPBACK, "127.0.0.1", key, "infer")
 
     def let_in(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         environ[DECISION] = allowed  # what stands there already is not asked for again
@@ -126,18 +129,23 @@ def bare(keyed: bool) -> Iterator[int]:
 
 
 def rate(port: int, key: str) -> float:
-    command = [sys.executable, "-c", CLIENT, str(port), str(CONNECTIONS), str(SECONDS), key]
+    command = [sys.executable, "-c", CLIENT, str(port), str(CONNECTIONS), str(SECONDS), key, str(SAMPLE)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def main() -> int:
-    os.environ.setdefault("DESKSIDE_HOME", tempfile.mkdtemp(prefix="deskside-bench-"))
+    with tempfile.TemporaryDirectory(prefix="deskside-bench-") as folder, Engine(folder=Path(folder)) as engine:
+        engine.load(ROOT / "examples" / "wine").future.result(120)
+        return compare(engine)
+
+
+def compare(engine: Engine) -> int:
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"{CONNECTIONS} connections, bodies of {len(BODY)} bytes, {ROUNDS} rounds of {SECONDS:g} s each, medians")
+    print(f"{CONNECTIONS} connections, one row of a table each, {ROUNDS} rounds of {SECONDS:g} s each, medians")
     print("| | bare /s | checked /s | lost, median of rounds | verdict |\n|---|---|---|---|---|")
     failed = False
     for name, key in (("without a key", ""), ("with a key", SECRET)):
-        with bare(bool(key)) as bare_port, checked(bool(key)) as checked_port:
+        with bare(engine, bool(key)) as bare_port, checked(engine, bool(key)) as checked_port:
             rate(bare_port, key), rate(checked_port, key)  # warm
             pairs = []
             for number in range(ROUNDS):

@@ -40,6 +40,12 @@ BAD_KEYS = 10
 BAD_KEY_WINDOW_S = 60.0
 BAD_KEY_ADDRESSES = 4096
 
+DECIDING = (
+    "host", "origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "authorization",
+    "access-control-request-method",
+)  # fmt: skip
+"""The header fields that :func:`check_head` reads; all others are nothing to it."""
+
 _MODEL = re.compile(r"/(?:predict|v1/models|v2/models|v2/repository/models)/([^/:]+)")
 _CANONICAL = re.compile(r"/|(?:/[A-Za-z0-9._~-]+)+|/v1/models(?:/[A-Za-z0-9._~-]+)+:[a-z]+")
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from embedded_server.access import AccessRules, BadKeyLog, Decision, check_head, normal_peer, target_path
+from embedded_server.access import DECIDING, AccessRules, BadKeyLog, Decision, check_head, normal_peer, target_path
 from embedded_server.errors import SECURITY_HEADERS, HttpError, door_error
 from embedded_server.key_limits import KeyLimits
 from embedded_server.metrics import HttpCounts, protocol_of
@@ -44,6 +44,7 @@ _CORS_HEADERS = (
     "Accept", "Authorization", "Content-Encoding", "Content-Type", "Inference-Header-Content-Length",
     "X-Request-Timeout-Ms",
 )  # fmt: skip
+_ENVIRON_NAMES = tuple((name, f"HTTP_{name.upper().replace('-', '_')}") for name in DECIDING)
 _REASONS = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -323,7 +324,7 @@ def request_target(environ: WSGIEnvironment) -> str:
 
 
 def request_headers(environ: WSGIEnvironment) -> Iterator[tuple[str, str]]:
-    """The request's headers as (name, value), names in lower case."""
-    for key, value in environ.items():
-        if key.startswith("HTTP_") and isinstance(value, str):
-            yield key[5:].lower().replace("_", "-"), value
+    """The headers that decide (:data:`~embedded_server.access.DECIDING`) as (name, value), names in lower case."""
+    for name, key in _ENVIRON_NAMES:
+        if isinstance(value := environ.get(key), str):
+            yield name, value

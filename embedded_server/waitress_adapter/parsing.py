@@ -26,7 +26,7 @@ MOST_CHUNKS = 65_536
 MOST_LINE = 8192
 """Bytes of a request line (RFC 9112 §3 asks for 8000 at least)."""
 _LONGEST_LINE = 18  # 16 hexadecimal digits and CRLF
-_BARE_LF = re.compile(rb"(?<!\r)\n")
+_LENGTH, _CODING = b"\r\ncontent-length:", b"\r\ntransfer-encoding:"  # waitress refuses a space before the colon
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 
 
@@ -182,7 +182,7 @@ class StrictParser(HTTPRequestParser):
             self._start_line_alone(UriTooLong(f"longer than {MOST_LINE} bytes"))
         elif length + blank >= limit:
             self._start_line_alone(RequestHeaderFieldsTooLarge(f"exceeds {limit} bytes"))
-        elif _BARE_LF.search(head, max(0, before - 1), length):
+        elif head.count(b"\n", before, length) != _line_ends(head, before, length):
             self._start_line_alone(BadRequest("Bare LF"))
         elif end >= 0:
             rest = len(head) - length
@@ -248,17 +248,21 @@ class StrictParser(HTTPRequestParser):
             self.body_rcv = ChunkedBody(self.body_rcv.getbuf())
 
 
+def _line_ends(head: bytearray, start: int, end: int) -> int:
+    """Line feeds from ``start`` on that a carriage return precedes."""
+    return head.count(b"\r\n", max(0, start - 1), end)
+
+
 def _check_framing(header_plus: bytes) -> bool:
     """Whether the head has Transfer-Encoding. Raises ParsingError."""
-    seen: set[bytes] = set()
-    for line in header_plus.split(b"\r\n")[1:]:
-        if line.startswith((b" ", b"\t")):
-            raise ParsingError("Folded header line")
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        if name not in (b"content-length", b"transfer-encoding"):
-            continue
-        if seen or b"," in value:
+    if b"\r\n " in header_plus or b"\r\n\t" in header_plus:
+        raise ParsingError("Folded header line")
+    head = header_plus.lower()
+    lengths, codings = head.count(_LENGTH), head.count(_CODING)
+    if lengths + codings > 1:
+        raise ParsingError("Ambiguous framing")
+    if lengths or codings:
+        start = head.find(_LENGTH if lengths else _CODING) + 2
+        if b"," in head[start : head.find(b"\r\n", start)]:
             raise ParsingError("Ambiguous framing")
-        seen.add(name)
-    return b"transfer-encoding" in seen
+    return codings > 0
