@@ -16,7 +16,7 @@ from embedded_server.controller import ServeOptions, ServerController
 from embedded_server.keys import KeyStore
 from embedded_server.waitress_adapter.parsing import StrictParser
 from engine.prediction import Prediction, PredictRequest
-from tests.embedded_server.conftest import until
+from tests.embedded_server.conftest import BOUND_S, until
 from tests.embedded_server.test_drain import release
 from tests.embedded_server.wire import Answer, Wire
 from tests.fakes import FakeEngine, answer_three
@@ -211,12 +211,13 @@ def test_c18_a_head_that_does_not_end_is_408(make_controller: Make) -> None:
 
 def test_c18_a_body_that_trickles_is_408(make_controller: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedded_server.waitress_adapter.channel.BODY_GRACE_S", 0.1)
-    port = make_controller().start_at(ServeOptions(port=0)).port
+    port = make_controller(body_timeout_s=1000.0).start_at(ServeOptions(port=0)).port
     with Wire(port) as wire:
         wire.request("POST", PREDICT, Content_Length="1000000")
         wire.socket.settimeout(0.05)
-        received = b""
+        received, until_s = b"", time.monotonic() + BOUND_S
         while not received:
+            assert time.monotonic() < until_s, "a body of some bytes a second is read for ever"
             wire.send(b"x")
             try:
                 received = wire.socket.recv(65_536)
