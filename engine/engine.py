@@ -58,6 +58,7 @@ from engine.protocol import Limits, Message
 from engine.serving_types import RequestRecord
 from engine.settings import EngineLimits, Settings, SettingsStore, data_dir
 from engine.supervisor import (
+    COMPILED_PACKAGE,
     SANDBOX,
     child_command,
     child_environment,
@@ -454,7 +455,10 @@ class Engine:
     ) -> WorkerClient:
         """Raises OSError where the process cannot be started."""
         reads, writes = files_of_a_load(spec)
-        return self._start_child(name, on_message, on_exit, threads, reads=reads, writes=writes)
+        compiled = spec.runtime == "aot_inductor"
+        return self._start_child(
+            name, on_message, on_exit, threads, reads=reads, writes=writes, compiled_package=compiled
+        )
 
     def _start_child(
         self,
@@ -467,13 +471,15 @@ class Engine:
         limits: Limits = Limits(),
         reads: tuple[Path, ...] | None = None,
         writes: tuple[Path, ...] = (),
+        compiled_package: bool = False,
     ) -> WorkerClient:
         """A child that may read ``reads`` beside the system's own files (None: everything) and write ``writes`` beside
         its home. Raises OSError where the process cannot be started."""
         home = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._scratch))
         environment = child_environment(self.settings.worker, threads, home)
         if self.settings.worker.sandbox:
-            environment[SANDBOX] = sandbox_order(self.settings.worker, home, reads, writes)
+            order = sandbox_order(self.settings.worker, home, reads, writes)
+            environment[SANDBOX] = COMPILED_PACKAGE if compiled_package else order
 
         def on_end(exit_: Exit) -> None:
             shutil.rmtree(home, ignore_errors=True)

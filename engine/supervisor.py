@@ -22,6 +22,8 @@ from engine.settings import EngineLimits, WorkerSettings
 
 SANDBOX = "DESKSIDE_SANDBOX"
 """The variable in which a child finds its order; the child takes it out first."""
+COMPILED_PACKAGE = "compiled package"
+"""In place of an order, for what cannot be opened in a sandbox; the child then says so."""
 _ROOT = Path(__file__).resolve().parent.parent
 _PASSED_ON = ("PATH", "LANG", "TZ", "SYSTEMROOT", "WINDIR", "COMSPEC", "PATHEXT", "NUMBER_OF_PROCESSORS")
 _PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "LD_LIBRARY_PATH", "DYLD_")

@@ -22,6 +22,8 @@ from typing import Any
 
 VARIABLE = "DESKSIDE_SANDBOX"
 """Of the environment: an :class:`Order` as JSON; taken out before anything else runs. Without it nothing is done."""
+COMPILED_PACKAGE = "compiled package"
+"""In place of an order: PyTorch tries the compiler when it opens an AOTInductor package, and unpacks it into /tmp."""
 LARGEST_FILE = 8 << 30
 
 _SYSTEM = ("usr", "lib", "lib32", "lib64", "libx32", "bin", "sbin", "opt", "etc", "sys", "nix", "gnu", "snap")
@@ -78,6 +80,8 @@ class Reached:
 def enter_as_ordered(environment: MutableMapping[str, str] = os.environ) -> Reached:
     """Take the order out of ``environment`` and follow it, for good. Raises ValueError for an order that is none."""
     text = environment.pop(VARIABLE, None)
+    if text == COMPILED_PACKAGE:
+        return Reached(reasons=("A compiled package starts programs of its own when it is opened.",))
     if text is None:
         return Reached(reasons=("It was switched off in the settings.",))
     try:

@@ -21,7 +21,7 @@ from engine.engine import Engine
 from engine.errors import EngineError
 from engine.prediction import PredictRequest
 from engine.settings import Settings, WorkerSettings
-from engine.supervisor import SANDBOX, child_environment, files_of_a_load, sandbox_order
+from engine.supervisor import COMPILED_PACKAGE, SANDBOX, child_environment, files_of_a_load, sandbox_order
 from engine.worker.sandbox import VARIABLE, Order, Reached, enter, enter_as_ordered
 from tests.e2e.program import DIGITS_KERAS, DIGITS_TORCH, EXAMPLES
 from tests.engine.engine_harness import fake, loaded, row
@@ -192,6 +192,8 @@ def test_what_is_not_reached_is_told() -> None:
         "level": "none", "files": False, "network": False, "processes": False, "memory": False,
         "reasons": ["It was switched off in the settings."],
     }  # fmt: skip
+    compiled = enter_as_ordered({VARIABLE: COMPILED_PACKAGE})
+    assert (compiled.level, len(compiled.reasons)) == ("none", 1)
     for system in ("win32", "darwin"):
         reached = enter(Order((), ()), system)
         assert (reached.level, len(reached.reasons)) == ("none", 1)
