@@ -209,6 +209,7 @@ class StrictParser(HTTPRequestParser):
             return
         if self.body_rcv is None:
             self.completed = True
+            self.expect_continue = False  # waitress would forget that this request is complete (RFC 9110 §10.1.1)
             return
         if not self.chunked and self.content_length <= rest:
             return  # its body is here: nothing is left to be spared, and the application asks the door in a moment
@@ -263,6 +264,7 @@ def _check_framing(header_plus: bytes) -> bool:
         raise ParsingError("Ambiguous framing")
     if lengths or codings:
         start = head.find(_LENGTH if lengths else _CODING) + 2
-        if b"," in head[start : head.find(b"\r\n", start)]:
+        value = head[start : head.find(b"\r\n", start)].partition(b":")[2]
+        if b"," in value or not value.strip(b" \t"):
             raise ParsingError("Ambiguous framing")
     return codings > 0

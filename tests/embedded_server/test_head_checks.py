@@ -293,3 +293,21 @@ def test_a_request_is_the_same_however_it_is_cut(cut: int) -> None:
     assert (parser.error, parser.command, parser.request_uri) == (None, "POST", "/x")
     assert parser.get_body_stream().read() == b"\r\n\r\n"
     assert wire[at:] == b"GET /next HTTP/1.1\r\n"
+
+
+@pytest.mark.parametrize("length", ["", "Content-Length: 0\r\n"])
+def test_an_expectation_without_a_body_is_answered_at_once(port: int, length: str) -> None:
+    with Wire(port) as wire:
+        for _ in range(2):
+            head = f"GET /models HTTP/1.1\r\nHost: localhost:{port}\r\nExpect: 100-continue\r\n"
+            wire.send((head + length + "\r\n").encode())
+            assert wire.answer().status == 200
+
+
+@pytest.mark.parametrize("value", ["", " ", " ,"])
+def test_an_empty_transfer_coding_is_400(port: int, engine: FakeEngine, value: str) -> None:
+    with Wire(port) as wire:
+        wire.send(f"POST {PREDICT} HTTP/1.1\r\nHost: localhost:{port}\r\nTransfer-Encoding:{value}\r\n\r\n".encode())
+        assert wire.answer().code == "malformed"
+        assert wire.closed()
+    assert engine.requests == []
