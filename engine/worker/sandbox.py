@@ -1,9 +1,10 @@
 """Keeps a child process from what a model and a file have no business with, before any of their code is loaded.
 
-Linux: Landlock (linux/landlock.h; files from ABI 1, TCP from ABI 4, signals and abstract sockets from ABI 6) for what
-may be read and written, a seccomp filter (linux/seccomp.h, linux/filter.h) against programs, processes, sockets and
-debugging, ``PR_SET_NO_NEW_PRIVS`` and resource limits. What a kernel does not offer is left out and told. Elsewhere
-nothing is done yet, and that is told too. The parent's death needs no signal: the child ends when its channel does.
+Linux: Landlock (linux/landlock.h) for what may be read and written; a seccomp filter (linux/seccomp.h,
+linux/filter.h) against programs, processes, sockets, signals, debugging, shared memory and the change of what belongs
+to a file beside its contents, which Landlock does not cover; ``PR_SET_NO_NEW_PRIVS``, no capabilities but those of
+reading, and resource limits. What a kernel does not offer is left out and told. Elsewhere nothing is done yet, and that
+is told too. The parent's death needs no signal: the child ends when its channel does.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ VARIABLE = "DESKSIDE_SANDBOX"
 COMPILED_PACKAGE = "compiled package"
 """In place of an order: PyTorch tries the compiler when it opens an AOTInductor package, and unpacks it into /tmp."""
 LARGEST_FILE = 8 << 30
+MOST_FILES = 4096
+"""Open at once: a model of very many pieces opens each but once."""
 
 _SYSTEM = ("usr", "lib", "lib32", "lib64", "libx32", "bin", "sbin", "opt", "etc", "sys", "nix", "gnu", "snap")
 """Below the root folder: programs and libraries, and nothing of a person's."""
@@ -33,7 +36,10 @@ _PROC = (
     "driver", "self",
 )  # fmt: skip
 """Below /proc: of the system, of its drivers and of the process itself. Others' environments are there as well."""
-_DEVICES = ("null", "zero", "full", "random", "urandom", "shm", "dri", "kfd", "nvidia-caps")
+_DEVICES = ("null", "full", "random", "urandom")
+_READ_ONLY = ("zero",)
+"""A shared mapping of it that can be written is memory that no limit counts."""
+_GPU_DEVICES = ("dri", "kfd", "nvidia-caps")
 _GPUS = ("nvidiactl", "kfd")
 
 
@@ -101,7 +107,11 @@ def enter(order: Order, system: str = sys.platform) -> Reached:
     reasons: list[str] = []
     files = _attempt(reasons, "Files", lambda: _landlock(libc, order))
     memory = _attempt(reasons, "Memory", lambda: _limit(order.memory_bytes))
-    processes = _attempt(reasons, "Processes and network", lambda: _seccomp(libc))
+    rights = _attempt(reasons, "Rights", lambda: _give_up_rights(libc))
+    bounded = memory and order.memory_bytes is not None
+    processes = _attempt(reasons, "Processes and network", lambda: _seccomp(libc, shared_memory=not bounded)) and rights
+    # Shared memory and the rights of files are the filter's part.
+    files, memory = files and processes, memory and (processes or not bounded)
     return Reached(files, processes, processes, memory, tuple(reasons))
 
 
@@ -135,6 +145,7 @@ _TCP = 0b11  # bind and connect, ABI 4
 _SCOPES = 0b11  # abstract Unix sockets and signals, ABI 6
 _OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _PR_SET_NO_NEW_PRIVS = 38
+_SEES_EMPTYING = 3  # before this ABI a file that may be read can be emptied
 
 
 def _landlock(libc: ctypes.CDLL, order: Order) -> None:
@@ -156,10 +167,14 @@ def _landlock(libc: ctypes.CDLL, order: Order) -> None:
         for path in order.writes:
             _allow(libc, ruleset, path, read | write, handled)
         for path in _devices():
-            _allow(libc, ruleset, path, read | _WRITE_FILE | device | (write if path.endswith("/shm") else 0), handled)
+            _allow(libc, ruleset, path, read | _WRITE_FILE | device, handled)
+        for name in _READ_ONLY:
+            _allow(libc, ruleset, f"/dev/{name}", read, handled)
         _checked(libc.syscall(_RESTRICT_SELF, ruleset, 0), "the rules could not be taken on")
     finally:
         os.close(ruleset)
+    if abi < _SEES_EMPTYING:
+        raise _NotOffered(errno.ENOTSUP, f"Landlock of this kernel (ABI {abi}) does not keep files from being emptied")
 
 
 def _allow(libc: ctypes.CDLL, ruleset: int, path: str, access: int, handled: int) -> None:
@@ -195,7 +210,7 @@ def _packages() -> Iterable[str]:
 
 def _devices() -> list[str]:
     nvidia = [name for name in os.listdir("/dev") if name.startswith("nvidia")]
-    return [f"/dev/{name}" for name in (*_DEVICES, *nvidia)]
+    return [f"/dev/{name}" for name in (*_DEVICES, *_GPU_DEVICES, *nvidia)]
 
 
 # -- limits: getrlimit(2) ---------------------------------------------------------------------------------------------
@@ -204,6 +219,7 @@ def _limit(memory_bytes: int | None) -> None:
 
     _lower(resource.RLIMIT_CORE, 0)  # it would hold pieces of the person's files
     _lower(resource.RLIMIT_FSIZE, LARGEST_FILE)
+    _lower(resource.RLIMIT_NOFILE, MOST_FILES)
     if memory_bytes is None:
         return
     if any(os.path.exists(f"/dev/{name}") for name in _GPUS):
@@ -222,36 +238,77 @@ def _lower(which: int, value: int) -> None:
         raise _NotOffered(errno.EPERM, str(error)) from error
 
 
+# -- capabilities: linux/capability.h, capset(2) ----------------------------------------------------------------------
+_CAPABILITY_VERSION = 0x20080522
+_KEPT = 1 << 1 | 1 << 2  # DAC_OVERRIDE, DAC_READ_SEARCH: root opens what its owner opened; Landlock says where
+
+
+def _give_up_rights(libc: ctypes.CDLL) -> None:
+    """Of root's rights keep that of opening files: none of the clock, the devices, others' files and processes."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    held = ctypes.create_string_buffer(24)
+    _checked(libc.capget(header, held), "rights could not be read")
+    effective, permitted, *_ = struct.unpack("=6I", held.raw)
+    kept = struct.pack("=6I", effective & _KEPT, permitted & _KEPT, 0, 0, 0, 0)
+    _checked(libc.capset(header, kept), "rights could not be given up")
+
+
 # -- seccomp: linux/seccomp.h, linux/filter.h, linux/audit.h ----------------------------------------------------------
 _CLONE_THREAD = 0x10000
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_SOCKET_TYPE, _STREAM, _SEQPACKET = 0xF, 1, 5
+_SHARED_ANONYMOUS = 0x21  # MAP_SHARED | MAP_ANONYMOUS
+_MAP_KINDS = 0x2F
+_IOCTLS = (0x40086602, 0x401C5820, 0x5412)
+"""FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR: what belongs to a file. TIOCSTI: to type into somebody's terminal."""
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW, _FAIL = 0x7FFF0000, 0x00050000
 _X32 = 0x40000000
+
+# The same numbers on every architecture: calls that came after Linux 5.1, and before it by chance.
+_NEWER = {
+    "clone3": 435, "io_uring_setup": 425, "pidfd_getfd": 438, "pidfd_send_signal": 424, "process_madvise": 440,
+    "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsmount": 432, "fspick": 433, "mount_setattr": 442,
+    "memfd_secret": 447, "fchmodat2": 452, "setxattrat": 463, "removexattrat": 466, "file_setattr": 469,
+}  # fmt: skip
 _ARCHITECTURES: dict[str, tuple[int, int, dict[str, int]]] = {
-    "x86_64": (0xC000003E, 317, {
-        "execve": 59, "execveat": 322, "fork": 57, "vfork": 58, "clone": 56, "clone3": 435, "ptrace": 101,
-        "process_vm_readv": 310, "process_vm_writev": 311, "socket": 41, "bpf": 321, "userfaultfd": 323,
-        "perf_event_open": 298, "keyctl": 250, "add_key": 248, "request_key": 249, "mount": 165, "umount2": 166,
-        "pivot_root": 155, "unshare": 272, "setns": 308, "init_module": 175, "finit_module": 313,
-        "io_uring_setup": 425, "pidfd_getfd": 438, "open_by_handle_at": 304,
+    "x86_64": (0xC000003E, 317, _NEWER | {
+        "execve": 59, "execveat": 322, "fork": 57, "vfork": 58, "clone": 56, "ptrace": 101, "process_vm_readv": 310,
+        "process_vm_writev": 311, "kcmp": 312, "socket": 41, "socketpair": 53, "connect": 42, "bind": 49, "bpf": 321,
+        "userfaultfd": 323, "perf_event_open": 298, "keyctl": 250, "add_key": 248, "request_key": 249, "syslog": 103,
+        "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "unshare": 272, "setns": 308,
+        "init_module": 175, "finit_module": 313, "open_by_handle_at": 304,
+        "kill": 62, "tkill": 200, "tgkill": 234, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "prlimit64": 302,
+        "chmod": 90, "fchmod": 91, "fchmodat": 268, "chown": 92, "fchown": 93, "lchown": 94, "fchownat": 260,
+        "utime": 132, "utimes": 235, "utimensat": 280, "futimesat": 261, "setxattr": 188, "lsetxattr": 189,
+        "fsetxattr": 190, "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "ioctl": 16,
+        "shmget": 29, "shmat": 30, "shmctl": 31, "semget": 64, "msgget": 68, "mq_open": 240, "memfd_create": 319,
+        "mmap": 9,
     }),
-    "aarch64": (0xC00000B7, 277, {
-        "execve": 221, "execveat": 281, "clone": 220, "clone3": 435, "ptrace": 117, "process_vm_readv": 270,
-        "process_vm_writev": 271, "socket": 198, "bpf": 280, "userfaultfd": 282, "perf_event_open": 241,
-        "keyctl": 219, "add_key": 217, "request_key": 218, "mount": 40, "umount2": 39, "pivot_root": 41,
-        "unshare": 97, "setns": 268, "init_module": 105, "finit_module": 273, "io_uring_setup": 425,
-        "pidfd_getfd": 438, "open_by_handle_at": 265,
+    "aarch64": (0xC00000B7, 277, _NEWER | {
+        "execve": 221, "execveat": 281, "clone": 220, "ptrace": 117, "process_vm_readv": 270,
+        "process_vm_writev": 271, "kcmp": 272, "socket": 198, "socketpair": 199, "connect": 203, "bind": 200,
+        "bpf": 280, "userfaultfd": 282, "perf_event_open": 241, "keyctl": 219, "add_key": 217, "request_key": 218,
+        "syslog": 116, "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "unshare": 97, "setns": 268,
+        "init_module": 105, "finit_module": 273, "open_by_handle_at": 265,
+        "kill": 129, "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "prlimit64": 261,
+        "fchmod": 52, "fchmodat": 53, "fchownat": 54, "fchown": 55, "utimensat": 88, "setxattr": 5, "lsetxattr": 6,
+        "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16, "ioctl": 29,
+        "shmget": 194, "shmctl": 195, "shmat": 196, "semget": 190, "msgget": 186, "mq_open": 180,
+        "memfd_create": 279, "mmap": 222,
     }),
 }  # fmt: skip
-"""Machine (``uname -m``) -> audit number, number of seccomp(2), calls that are refused. Both are little-endian."""
+"""Machine (``uname -m``) -> audit number, number of seccomp(2), calls that are looked at. Both are little-endian."""
+
+_ERRORS = {"clone3": errno.ENOSYS, "socket": errno.EACCES, "connect": errno.EACCES, "bind": errno.EACCES}
+"""Of refused calls, else EPERM. glibc falls back from clone3, whose flags a filter cannot see, to clone."""
 
 
-def _seccomp(libc: ctypes.CDLL) -> None:
+def _seccomp(libc: ctypes.CDLL, *, shared_memory: bool) -> None:
     known = _ARCHITECTURES.get(platform.machine())
     if known is None or sys.maxsize <= 2**32:
         raise _NotOffered(errno.ENOTSUP, f"no filter is written for {platform.machine()}")
     audit, seccomp, calls = known
-    program = _filter(audit, calls)
+    program = _filter(audit, calls, os.getpid(), shared_memory)
     code = ctypes.create_string_buffer(program, len(program))
     address = ctypes.addressof(code)
     header = struct.pack("@HP", len(program) // 8, address)
@@ -259,34 +316,52 @@ def _seccomp(libc: ctypes.CDLL) -> None:
     _checked(libc.syscall(seccomp, 1, 1, header), "the filter could not be set")
 
 
-def _filter(audit: int, calls: dict[str, int]) -> bytes:
-    """A program over ``struct seccomp_data``: the call's number at 0, the architecture at 4, arguments from 16."""
+def _filter(audit: int, calls: dict[str, int], own_pid: int, shared_memory: bool) -> bytes:
+    """A program over ``struct seccomp_data``: the call's number at 0, the architecture at 4, arguments from 16.
+
+    Of an argument its lower 32 bits are compared, which is all that the kernel takes of these.
+    """
 
     def instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
         return struct.pack("=HBBI", code, if_true, if_false, value)
 
-    def fail(number: int) -> bytes:
+    def fail(number: int = errno.EPERM) -> bytes:
         return instruction(_RETURN, _FAIL | number)
 
+    def argument(index: int, mask: int | None = None) -> list[bytes]:
+        return [instruction(_LOAD, 16 + 8 * index), *([instruction(_AND, mask)] if mask is not None else [])]
+
+    allow = instruction(_RETURN, _ALLOW)
+
+    def only(*values: int) -> list[bytes]:
+        """Allow these, refuse all else."""
+        jumps = [instruction(_EQUAL, value, len(values) - at, 0) for at, value in enumerate(values)]
+        return [*jumps, fail(), allow]
+
+    def all_but(*values: int) -> list[bytes]:
+        jumps = [instruction(_EQUAL, value, len(values) - at, 0) for at, value in enumerate(values)]
+        return [*jumps, allow, fail()]
+
+    own = [*argument(0), *only(own_pid)]
+    looked_at = {
+        "clone": [*argument(0), instruction(_ANY_BIT, _CLONE_THREAD, 1, 0), fail(), allow],
+        # Datagrams of a pair reach every socket that has a path.
+        "socketpair": [*argument(1, _SOCKET_TYPE), *only(_STREAM, _SEQPACKET)],
+        "kill": own,
+        "tgkill": own,
+        "prlimit64": [*argument(0), *only(0, own_pid)],
+        "ioctl": [*argument(1), *all_but(*_IOCTLS)],
+        "mmap": [allow] if shared_memory else [*argument(3, _MAP_KINDS), *all_but(_SHARED_ANONYMOUS)],
+    }
     parts = [
         instruction(_LOAD, 4),
         instruction(_EQUAL, audit, 1, 0),
-        fail(errno.EPERM),
+        fail(),
         instruction(_LOAD, 0),
         instruction(_AT_LEAST, _X32, 0, 1),
-        fail(errno.EPERM),
+        fail(),
     ]
     for name, number in calls.items():
-        if name == "clone":
-            continue
-        # glibc falls back from clone3, whose flags a filter cannot see, to clone.
-        refusal = errno.ENOSYS if name == "clone3" else errno.EACCES if name == "socket" else errno.EPERM
-        parts += [instruction(_EQUAL, number, 0, 1), fail(refusal)]
-    parts += [
-        instruction(_EQUAL, calls["clone"], 0, 3),
-        instruction(_LOAD, 16),
-        instruction(_ANY_BIT, _CLONE_THREAD, 1, 0),
-        fail(errno.EPERM),
-        instruction(_RETURN, _ALLOW),
-    ]
-    return b"".join(parts)
+        steps = looked_at.get(name) or [fail(_ERRORS.get(name, errno.EPERM))]
+        parts += [instruction(_EQUAL, number, 0, len(steps)), *steps]
+    return b"".join([*parts, allow])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,14 +23,23 @@ from engine.errors import EngineError
 from engine.prediction import PredictRequest
 from engine.settings import Settings, WorkerSettings
 from engine.supervisor import COMPILED_PACKAGE, SANDBOX, child_environment, files_of_a_load, sandbox_order
-from engine.worker.sandbox import VARIABLE, Order, Reached, enter, enter_as_ordered
+from engine.worker.sandbox import (
+    _ARCHITECTURES,
+    VARIABLE,
+    Order,
+    Reached,
+    _filter,
+    _landlock,
+    enter,
+    enter_as_ordered,
+)
 from tests.e2e.program import DIGITS_KERAS, DIGITS_TORCH, EXAMPLES
 from tests.engine.engine_harness import fake, loaded, row
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is written for Linux")
 
 MEMORY_MB = 4000
-ACTS = ("read", "write", "connect", "spawn", "fork", "allocate", "read environment")
+ACTS = ("read", "write", "connect", "spawn", "fork", "allocate", "allocate shared", "read environment", "chmod")
 
 
 @contextmanager
@@ -85,16 +95,21 @@ def test_an_act_of_a_hostile_model_fails(
         "spawn": str(written),
         "fork": "",
         "allocate": str(4 * MEMORY_MB * 1_000_000),
+        "allocate shared": str(4 * MEMORY_MB * 1_000_000),
+        "chmod": str(home / "canary"),
         # A child reads its parent's out of /proc, where it stands as it was at the start.
         "read environment": "HOME=",
     }
     assert attempt(free, name, arguments[name]) is None
     assert written.exists() is (name in ("write", "spawn"))
     written.unlink(missing_ok=True)
+    (home / "canary").chmod(0o640)
 
     error = attempt(kept, name, arguments[name])
     assert error is not None
     assert not written.exists()
+    if name == "chmod":
+        assert (home / "canary").stat().st_mode & 0o777 == 0o640
     # And the process lives on, with an honest model.
     loaded(kept, fake("honest"))
     assert kept.predict(PredictRequest("honest", row(1.0).data)).result(60).outputs is not None
@@ -120,12 +135,13 @@ def test_an_honest_model_answers_within_it(kept: Engine, model: Path) -> None:
     kept.unload(entry["id"])
 
 
-def test_the_inspector_reads_everything_writes_nothing_and_knows_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bounded", [False, True], ids=["inspector", "with memory bounded"])
+def test_it_reads_everything_changes_nothing_and_knows_nobody(tmp_path: Path, bounded: bool) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "file").write_text("read")
-    order = Order(None, (str(tmp_path / "own"),))
+    order = Order(None, (str(tmp_path / "own"),), 4_000_000_000 if bounded else None)
     script = f"""
-import errno, json, os, socket, sys
+import ctypes, errno, fcntl, json, mmap, os, resource, signal, socket, sys, time
 from engine.worker.sandbox import enter_as_ordered
 reached = enter_as_ordered()
 results = {{}}
@@ -147,6 +163,30 @@ tried("unix", lambda: socket.socket(socket.AF_UNIX))
 tried("fork", os.fork)
 tried("exec", lambda: os.execv("/bin/true", ["true"]))
 tried("signal", lambda: os.kill(os.getppid(), 0))
+tried("signal the group", lambda: os.kill(0, 0))
+tried("signal oneself", lambda: os.kill(os.getpid(), 0))
+tried("raise", lambda: signal.raise_signal(signal.SIGCONT))
+tried("chmod", lambda: os.chmod({str(tmp_path / "file")!r}, 0o777))
+tried("chown", lambda: os.chown({str(tmp_path / "file")!r}, os.getuid(), os.getgid()))
+tried("utime", lambda: os.utime({str(tmp_path / "file")!r}))
+tried("setxattr", lambda: os.setxattr({str(tmp_path / "file")!r}, "user.x", b""))
+with open({str(tmp_path / "file")!r}) as file:
+    tried("set flags", lambda: fcntl.ioctl(file, 0x40086602, bytes(8)))
+    tried("fchmod", lambda: os.fchmod(file.fileno(), 0o777))
+tried("datagrams", lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
+tried("stream", lambda: [end.close() for end in socket.socketpair()])
+tried("memfd", lambda: os.memfd_create("x"))
+tried("shared memory", lambda: open("/dev/shm/" + str(os.getpid()), "w"))
+tried("shared zeros", lambda: os.open("/dev/zero", os.O_RDWR))
+tried("limit own", lambda: resource.prlimit(0, resource.RLIMIT_NOFILE))
+tried("limit another", lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE))
+tried("set the clock", lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()))
+libc = ctypes.CDLL(None, use_errno=True)
+def segment():
+    if libc.shmget(0, 4096, 0o1600) < 0:
+        raise OSError(ctypes.get_errno(), "shmget")
+tried("segment", segment)
+tried("anonymous", lambda: mmap.mmap(-1, 4096).close())
 print(json.dumps([results, reached.to_json(), {VARIABLE!r} in os.environ]))
 """
     environment = child_environment(WorkerSettings(), 1, tmp_path / "own") | {VARIABLE: order.to_text()}
@@ -157,9 +197,47 @@ print(json.dumps([results, reached.to_json(), {VARIABLE!r} in os.environ]))
     assert results == {
         "read": "done", "write own": "done", "write": "EACCES", "truncate": "EACCES", "remove": "EACCES",
         "rename": "EACCES", "link": "EACCES", "inet": "EACCES", "unix": "EACCES", "fork": "EPERM", "exec": "EPERM",
-        "signal": "EPERM",
+        "signal": "EPERM", "signal the group": "EPERM", "signal oneself": "done", "raise": "done",
+        "chmod": "EPERM", "chown": "EPERM", "utime": "EPERM", "setxattr": "EPERM", "set flags": "EPERM",
+        "fchmod": "EPERM", "datagrams": "EPERM", "stream": "done", "memfd": "EPERM", "shared memory": "EACCES",
+        "shared zeros": "EACCES", "limit own": "done", "limit another": "EPERM", "set the clock": "EPERM",
+        "segment": "EPERM", "anonymous": "EPERM" if bounded else "done",
     }  # fmt: skip
     assert (tmp_path / "file").read_text() == "read"
+
+
+@pytest.mark.parametrize(("abi", "kept"), [(1, False), (2, False), (3, True), (6, True)])
+def test_a_kernel_that_lets_files_be_emptied_does_not_keep_them(abi: int, kept: bool) -> None:
+    """The kernel's answers are stood in for: none of these runs here."""
+
+    class Libc:
+        def syscall(self, number: int, *arguments: object) -> int:
+            return abi if arguments[0] is None else os.open("/dev/null", os.O_RDONLY) if number == 444 else 0
+
+    libc: Any = Libc()
+    if kept:
+        _landlock(libc, Order((), ()))
+    else:
+        with pytest.raises(OSError, match="emptied"):
+            _landlock(libc, Order((), ()))
+
+
+def eights(data: bytes) -> list[bytes]:
+    return [data[at : at + 8] for at in range(0, len(data), 8)]
+
+
+@pytest.mark.parametrize("machine", sorted(_ARCHITECTURES))
+def test_the_filter_ends_by_allowing_and_jumps_nowhere_else(machine: str) -> None:
+    """Only this machine's was run; of the other one the shape is held, and that it knows the same calls."""
+    audit, _, calls = _ARCHITECTURES[machine]
+    program = [struct.unpack("=HBBI", part) for part in eights(_filter(audit, calls, 1, False))]
+    assert program[-1] == (0x06, 0, 0, 0x7FFF0000)
+    for at, (code, if_true, if_false, _) in enumerate(program):
+        if code & 0x07 == 0x05:
+            assert at + 1 + max(if_true, if_false) < len(program)
+    older = {"fork", "vfork", "chmod", "chown", "lchown", "utime", "utimes", "futimesat"}  # not on aarch64
+    assert set(_ARCHITECTURES["x86_64"][2]) - set(calls) in (set(), older)
+    assert len(set(calls.values())) == len(calls)
 
 
 def test_no_thread_is_older_than_the_sandbox(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import socket
 import subprocess
@@ -45,6 +46,14 @@ def _allocate(size: str) -> None:
     np.empty(int(size), np.uint8)
 
 
+def _allocate_shared(size: str) -> None:
+    mmap.mmap(-1, int(size)).close()
+
+
+def _chmod(path: str) -> None:
+    os.chmod(path, 0o777)
+
+
 def _read_environment(variable: str) -> None:
     """Of this process, and of the one that started it."""
     if variable in os.environ:
@@ -60,5 +69,7 @@ _ACTS: dict[str, Callable[[str], None]] = {
     "spawn": _spawn,
     "fork": _fork,
     "allocate": _allocate,
+    "allocate shared": _allocate_shared,
+    "chmod": _chmod,
     "read environment": _read_environment,
 }
