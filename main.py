@@ -321,6 +321,9 @@ def bundled_examples() -> list[Path]:
 @click.option("--no-key", is_flag=True, help="Let everyone who can reach the address ask without a key.")
 @click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), help="Keys, one a line; made if missing.")
 @click.option("--keys", is_flag=True, help="Take the keys of `deskside keys`, from this computer too.")
+@click.option("--tls", is_flag=True, help="Speak https, with a certificate made here unless one is given.")
+@click.option("--certificate", type=click.Path(dir_okay=False, path_type=Path), help="Your own, PEM, with its chain.")
+@click.option("--certificate-key", type=click.Path(dir_okay=False, path_type=Path), help="Its key, PEM, unencrypted.")
 @click.option("--lazy", is_flag=True, help="Load each model at its first request.")
 @click.option("--trust", is_flag=True, help="Consent to models that are programs.")
 @click.option("--device", help="cpu, cuda, cuda:1 or mps; chosen automatically if not given.")
@@ -331,6 +334,9 @@ def serve(
     no_key: bool,
     key_file: Path | None,
     keys: bool,
+    tls: bool,
+    certificate: Path | None,
+    certificate_key: Path | None,
     lazy: bool,
     trust: bool,
     device: str | None,
@@ -341,6 +347,10 @@ def serve(
 
     if no_key + keys + (key_file is not None) > 1:
         raise click.UsageError("--no-key, --keys and --key-file contradict each other.")
+    if (certificate is None) != (certificate_key is None):
+        raise click.UsageError("--certificate and --certificate-key go together.")
+    if certificate is not None and not tls:
+        raise click.UsageError("--certificate is for --tls.")
     with ExitStack() as stack:
         settings = load_settings()
         inbox = Inbox(stack)
@@ -349,7 +359,7 @@ def serve(
         server = open_server(stack, engine, settings)
         options = ServeOptions(
             host=host, port=settings.server.port if port is None else port, no_key=no_key, key_file=key_file,
-            named_keys=keys,
+            named_keys=keys, tls=tls, certificate=certificate, certificate_key=certificate_key,
         )  # fmt: skip
         try:
             loads = []
@@ -363,6 +373,9 @@ def serve(
             await_loads(inbox, loads)
             if state.key is not None and state.key.secret is not None:
                 click.echo(f"Key: {state.key.secret}", err=True)
+            if state.certificate is not None:
+                click.echo(f"Certificate SHA-256: {state.certificate.fingerprint}", err=True)
+                click.echo(f"To check it: {state.certificate.curl}", err=True)
             click.echo(f"Serving at {state.urls[0].url}")
             inbox.until_stopped()  # the stack then drains the server before it closes the engine
         except Stopped:

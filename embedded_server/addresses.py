@@ -14,6 +14,7 @@ from engine.serving_types import ServerUrl
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 THIS_COMPUTER = "this computer"
+DEFAULT_PORTS = {"http": 80, "https": 443}
 WILDCARDS = frozenset({"0.0.0.0", "::", ""})
 
 
@@ -47,26 +48,37 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_address(host: str) -> bool:
+    """Whether ``host`` is an IP address (IPv6 without brackets, with or without a zone)."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
 def url_host(host: str) -> str:
     """``host`` as it stands in a URL: IPv6 in brackets (RFC 3986 §3.2.2)."""
     return f"[{host}]" if ":" in host else host
 
 
-def server_urls(host: str, port: int, lan: Iterable[InterfaceAddress]) -> tuple[ServerUrl, ...]:
+def server_urls(host: str, port: int, lan: Iterable[InterfaceAddress], scheme: str = "http") -> tuple[ServerUrl, ...]:
     """Every address a person can type. For a wildcard ``host``: each of ``lan``, then this computer."""
     if host not in WILDCARDS:
         label = THIS_COMPUTER if is_loopback(host) else next((a.name for a in lan if a.address == host), host)
-        return (ServerUrl(f"http://{url_host(host)}:{port}", label, is_loopback(host)),)
+        return (ServerUrl(f"{scheme}://{url_host(host)}:{port}", label, is_loopback(host)),)
     own = "[::1]" if host == "::" else "127.0.0.1"
-    urls = [ServerUrl(f"http://{a.address}:{port}", a.name, False) for a in lan if host != "::"]
-    return (*urls, ServerUrl(f"http://{own}:{port}", THIS_COMPUTER, True))
+    urls = [ServerUrl(f"{scheme}://{a.address}:{port}", a.name, False) for a in lan if host != "::"]
+    return (*urls, ServerUrl(f"{scheme}://{own}:{port}", THIS_COMPUTER, True))
 
 
-def host_rules(names: Iterable[str], port: int, extra: Iterable[str] = ()) -> tuple[frozenset[str], frozenset[str]]:
+def host_rules(
+    names: Iterable[str], port: int, extra: Iterable[str] = (), scheme: str = "http"
+) -> tuple[frozenset[str], frozenset[str]]:
     """(allowed Host values, own origins) for ``names`` on ``port``.
 
-    Each name stands with the port; without it only on port 80 (RFC 9110 §4.2.1). An entry of ``extra`` that has a port
-    of its own stands as it is, for a proxy in front.
+    Each name stands with the port; without it only on the scheme's own port, 80 or 443 (RFC 9110 §4.2). An entry of
+    ``extra`` that has a port of its own stands as it is, for a proxy in front.
     """
     hosts: set[str] = set()
     for name in (*names, *extra):
@@ -77,9 +89,9 @@ def host_rules(names: Iterable[str], port: int, extra: Iterable[str] = ()) -> tu
             hosts.add(name)
             continue
         hosts.add(f"{name}:{port}")
-        if port == 80:
+        if port == DEFAULT_PORTS[scheme]:
             hosts.add(name)
-    return frozenset(hosts), frozenset(f"http://{host}" for host in hosts)
+    return frozenset(hosts), frozenset(f"{scheme}://{host}" for host in hosts)
 
 
 def loopback_rules(port: int, allowed_hosts: Iterable[str] = ()) -> AccessRules:

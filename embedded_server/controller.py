@@ -5,6 +5,7 @@ STOPPED -> STARTING -> RUNNING -> STOPPING -> STOPPED; a start that fails ends i
 
 from __future__ import annotations
 
+import functools
 import http.client
 import logging
 import socket
@@ -13,12 +14,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from embedded_server.access import AccessRules, KeyDigest
 from embedded_server.addresses import (
     WILDCARDS,
     InterfaceAddress,
     host_rules,
+    is_address,
     is_loopback,
     lan_addresses,
     own_names,
@@ -32,8 +36,11 @@ from embedded_server.golden_door import ask_golden
 from embedded_server.keys import WINDOW_KEY, KeyStore, made_key, read_key_file
 from embedded_server.listening import bind_listener
 from embedded_server.notifier import CoalescingNotifier
+from embedded_server.own_connection import connect_to_self
 from embedded_server.reach import check_reach
 from embedded_server.request_log import RequestLog
+from embedded_server.tls_server import TlsServer
+from embedded_server.tls_terminator import tls_context
 from embedded_server.waitress_adapter import HttpServer, Pace, adjustments
 from engine.errors import Draining, EngineError, ServerStartError, SettingsInvalid, UnusableInput
 from engine.golden import GoldenReport
@@ -41,6 +48,9 @@ from engine.ports import EnginePort
 from engine.prediction import Lane
 from engine.serving_types import KeyInfo, ReachReport, ServerPhase, ServerProblem, ServerScope, ServerState
 from engine.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from embedded_server.certificates import ServerCertificate
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +73,17 @@ class ServeOptions:
     key_file: Path | None = None
     named_keys: bool = False
     """Take the keys of ``deskside keys``; on this computer's own address callers then need one too."""
+    tls: bool = False
+    """Speak https on every address; without it the settings decide, for addresses of the network."""
+    certificate: Path | None = None
+    certificate_key: Path | None = None
+    """The owner's own certificate and its key, both or neither, in place of those in the settings."""
 
     def __post_init__(self) -> None:
         if self.no_key + self.named_keys + (self.key_file is not None) > 1:
             raise ValueError("no_key, key_file and named_keys exclude each other")
+        if (self.certificate is None) != (self.certificate_key is None):
+            raise ValueError("a certificate and its key go together")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +119,13 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """``own``: the addresses of this computer."""
+    """``own``: the addresses of this computer. ``pin``: that of the certificate, where it speaks https."""
 
     plan: _Plan
-    http: HttpServer
+    http: HttpServer | TlsServer
     door: Door
     own: frozenset[str] = frozenset()
+    pin: str | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
 
@@ -122,6 +140,7 @@ class ServerController:
         self._settings = settings
         self._keys = KeyStore(data_dir / "keys.json")
         self._log_folder = data_dir / "logs"
+        self._tls_folder = data_dir / "tls"
         self._log = RequestLog(settings.request_log, self._log_folder)
         self._switch = threading.RLock()
         self._lock = threading.Lock()
@@ -248,7 +267,8 @@ class ServerController:
     def check_reach(self) -> ReachReport:
         """Ask this server at each of its own addresses and look at the firewall. Blocks for some seconds."""
         state = self.state
-        return check_reach([url.url for url in state.urls if not url.is_loopback], state.port)
+        pin = state.certificate.pin if state.certificate is not None else None
+        return check_reach([url.url for url in state.urls if not url.is_loopback], state.port, pin)
 
     def apply(self, settings: ServerSettings) -> ServerState:
         """Serve with ``settings`` from now on; a running server opens its listener anew, on the port it has.
@@ -317,7 +337,7 @@ class ServerController:
         self._let_in(running, (key,))
         try:
             report = ask_golden(
-                running.plan.options.host, self._base.port, info.secret or "", model_id, version, sample
+                running.plan.options.host, self._base.port, info.secret or "", model_id, version, sample, running.pin
             )
         finally:
             self._let_in(running, without=key)
@@ -399,10 +419,12 @@ class ServerController:
             port = int(listener.getsockname()[1])
             lan = lan_addresses()
             access = self._access(plan)
-            rules = self._held.applied(_rules(host, port, lan, access, self._settings))
-            running = self._host(plan, listener, rules, frozenset(address.address for address in lan))
+            certificate = self._certificate(plan, lan)
+            scheme = "http" if certificate is None else "https"
+            rules = self._held.applied(_rules(host, port, lan, access, self._settings, scheme))
+            running = self._host(plan, listener, rules, frozenset(address.address for address in lan), certificate)
             running.http.start()
-            _check_answers(host, port)
+            _check_answers(host, port, running.pin)
         except BaseException as error:
             if running is None:
                 listener.close()
@@ -413,13 +435,38 @@ class ServerController:
                     "The server could not start its threads.", code="server_self_check", details=str(error)
                 ) from error
             raise
+        urls = server_urls(host, port, lan, scheme)
+        shown = certificate.info(urlsplit(urls[0].url).hostname or host, port) if certificate is not None else None
         state = ServerState(
-            ServerPhase.RUNNING, plan.scope, port, server_urls(host, port, lan), access.shown, access.required,
-            started_at=time.time(),
+            ServerPhase.RUNNING, plan.scope, port, urls, access.shown, access.required,
+            started_at=time.time(), certificate=shown,
         )  # fmt: skip
         return running, state
 
-    def _host(self, plan: _Plan, listener: socket.socket, rules: AccessRules, own: frozenset[str]) -> _Running:
+    def _certificate(self, plan: _Plan, lan: tuple[InterfaceAddress, ...]) -> ServerCertificate | None:
+        """The certificate to serve with, None for plain HTTP. Raises SettingsInvalid, ServerStartError."""
+        options, settings = plan.options, self._settings
+        if not options.tls and options.certificate is None and (settings.tls == "off" or is_loopback(options.host)):
+            return None
+        from embedded_server.certificates import own_certificate, self_signed  # cryptography is not for every start
+
+        if options.certificate is not None and options.certificate_key is not None:
+            return own_certificate(options.certificate, options.certificate_key)
+        if settings.tls == "own":
+            if not settings.tls_certificate or not settings.tls_key:
+                raise SettingsInvalid("No certificate is named to serve https with (tls_certificate, tls_key).")
+            return own_certificate(Path(settings.tls_certificate), Path(settings.tls_key))
+        given = () if options.host in WILDCARDS or not is_address(options.host) else (options.host,)
+        return self_signed(self._tls_folder, (*given, *(address.address for address in lan)))
+
+    def _host(
+        self,
+        plan: _Plan,
+        listener: socket.socket,
+        rules: AccessRules,
+        own: frozenset[str],
+        certificate: ServerCertificate | None,
+    ) -> _Running:
         settings = self._settings
         door = Door(
             rules,
@@ -428,7 +475,12 @@ class ServerController:
             changed=self._notifier.changed,
             log_=self._log,
         )
-        http_server = HttpServer(
+        if certificate is None:
+            kind: Callable[..., HttpServer | TlsServer] = HttpServer
+        else:
+            context = tls_context(certificate.certificate_file, certificate.key_file)
+            kind = functools.partial(TlsServer, context=context)
+        http_server = kind(
             create_app(self._engine, settings, door=door),
             listener,
             adjustments(settings),
@@ -440,7 +492,7 @@ class ServerController:
             budget=BodyBudget(affordable(settings.bodies_bytes, settings.body_bytes)),
             pace=Pace(settings.head_timeout_s, settings.body_timeout_s, settings.reply_timeout_s),
         )
-        return _Running(plan, http_server, door, own)
+        return _Running(plan, http_server, door, own, certificate.pin if certificate is not None else None)
 
     def _access(self, plan: _Plan) -> _Access:
         options = plan.options
@@ -495,9 +547,9 @@ class ServerController:
 
 
 def _rules(
-    host: str, port: int, lan: tuple[InterfaceAddress, ...], access: _Access, settings: ServerSettings
+    host: str, port: int, lan: tuple[InterfaceAddress, ...], access: _Access, settings: ServerSettings, scheme: str
 ) -> AccessRules:
-    hosts, origins = host_rules(own_names(host, lan), port, settings.allowed_hosts)
+    hosts, origins = host_rules(own_names(host, lan), port, settings.allowed_hosts, scheme)
     cors = frozenset(origin.lower() for origin in settings.cors_origins)
     return AccessRules(hosts, origins, access.keys, access.required, access.loopback_exempt, cors_origins=cors)
 
@@ -513,10 +565,10 @@ def _close(running: _Running, drain_s: float) -> None:
     door.log.close()
 
 
-def _check_answers(host: str, port: int) -> None:
+def _check_answers(host: str, port: int, pin: str | None) -> None:
     """Ask the server for its health over the network. Raises ServerStartError (``server_self_check``)."""
     target = ("::1" if host == "::" else "127.0.0.1") if host in WILDCARDS else host
-    connection = http.client.HTTPConnection(target, port, timeout=SELF_CHECK_S)
+    connection = connect_to_self(target, port, SELF_CHECK_S, pin)
     try:
         headers = {"Host": f"{url_host(target)}:{port}", "Connection": "close"}
         connection.request("GET", "/health/live", headers=headers)

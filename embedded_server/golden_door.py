@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from embedded_server.addresses import WILDCARDS, url_host
+from embedded_server.own_connection import connect_to_self
 from embedded_server.protocols.bodies import LONGEST_TIMEOUT_MS, TIMEOUT_HEADER
 from embedded_server.protocols.native import SHARES, WORDS
 from engine.golden import GoldenReport, GoldenSample
@@ -22,19 +23,22 @@ class NotAnswered(Exception):
     """The question got no answer over the network: the sentence says why."""
 
 
-def ask_golden(host: str, port: int, secret: str, model_id: str, version: str, sample: GoldenSample) -> GoldenReport:
+def ask_golden(
+    host: str, port: int, secret: str, model_id: str, version: str, sample: GoldenSample, pin: str | None = None
+) -> GoldenReport:
     """Post the sample to ``/predict/{model_id}`` of the server bound to ``host`` and compare its answer.
 
-    ``secret`` is a key the server takes. Blocks for at most a minute. What goes wrong is in the report.
+    ``secret`` is a key the server takes, ``pin`` that of its certificate where it speaks https. Blocks for at most a
+    minute. What goes wrong is in the report.
     """
     try:
-        answer = _post(host, port, secret, model_id, sample)
+        answer = _post(host, port, secret, model_id, sample, pin)
     except (OSError, http.client.HTTPException, NotAnswered) as error:
         return sample.unanswered(error, door=DOOR, version=version)
     return sample.compare(answer, door=DOOR, version=str(answer.get("version", version)))
 
 
-def _post(host: str, port: int, secret: str, model_id: str, sample: GoldenSample) -> dict[str, Any]:
+def _post(host: str, port: int, secret: str, model_id: str, sample: GoldenSample, pin: str | None) -> dict[str, Any]:
     """The answer's body. Raises OSError, HTTPException, NotAnswered."""
     if strange := sorted(set(sample.params) - _IN_QUERY):
         raise NotAnswered(f"The network cannot be asked with the parameter {strange[0]!r}.")
@@ -48,7 +52,7 @@ def _post(host: str, port: int, secret: str, model_id: str, sample: GoldenSample
     if sample.content_type:
         headers["Content-Type"] = sample.content_type
     query = urlencode({name: str(value) for name, value in sample.params.items()})
-    connection = http.client.HTTPConnection(target, port, timeout=LONGEST_TIMEOUT_MS / 1000 + _GRACE_S)
+    connection = connect_to_self(target, port, LONGEST_TIMEOUT_MS / 1000 + _GRACE_S, pin)
     try:
         connection.request("POST", f"/predict/{quote(model_id)}?{query}", body=sample.data, headers=headers)
         response = connection.getresponse()

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from embedded_server.addresses import DEFAULT_PORTS
+from embedded_server.own_connection import connect_to_self
 from engine.serving_types import ReachReport
 
 log = logging.getLogger(__name__)
@@ -21,16 +23,18 @@ ASK_S = 3.0
 UFW = Path("/etc/ufw")
 
 
-def check_reach(urls: Iterable[str], port: int) -> ReachReport:
-    """Ask for the health of this server at each of ``urls``, and read what the firewall says of TCP ``port``."""
-    failed = tuple(url for url in urls if not _answers(url))
+def check_reach(urls: Iterable[str], port: int, pin: str | None = None) -> ReachReport:
+    """Ask for the health of this server at each of ``urls``, and read what the firewall says of TCP ``port``.
+
+    ``pin`` is that of its certificate where it speaks https."""
+    failed = tuple(url for url in urls if not _answers(url, pin))
     firewall, let_in = read_firewall(port)
     return ReachReport(failed, firewall, let_in)
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, pin: str | None) -> bool:
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=ASK_S)
+    connection = connect_to_self(parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], ASK_S, pin)
     try:
         connection.request("GET", "/health/live", headers={"Host": parts.netloc, "Connection": "close"})
         return connection.getresponse().status == 200

@@ -79,6 +79,21 @@ class KeyInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateInfo:
+    """The certificate that a server shows. ``ends_at`` is Unix seconds, ``notices`` are sentences for the owner."""
+
+    fingerprint: str
+    """SHA-256 of the certificate, in hexadecimal with colons."""
+    pin: str
+    """SHA-256 of its public key, as ``curl --pinnedpubkey`` takes it."""
+    ends_at: float
+    self_signed: bool
+    curl: str
+    """A line for a terminal that asks this server and accepts this key only."""
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ServerProblem:
     code: str
     message: str
@@ -123,3 +138,5 @@ class ServerState:
     paused_keys: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
     """Addresses that the owner shut out."""
+    certificate: CertificateInfo | None = None
+    """Where the server speaks https."""

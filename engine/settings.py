@@ -95,6 +95,12 @@ class ServerSettings(BaseModel):
     """Where a line for each request goes: who, what, when and how it ended; never what was sent."""
     keep_awake: bool = True
     """Whether the window keeps this computer from falling asleep while it serves the network."""
+    tls: Literal["off", "self-signed", "own"] = "off"
+    """Whether the network is served over https: with a certificate made here, or with the one named below."""
+    tls_certificate: str = ""
+    """PEM file of the owner's certificate, its chain behind it."""
+    tls_key: str = ""
+    """PEM file of that certificate's key, not encrypted."""
     repository_control: bool = False
     """Whether programs on this computer may load and unload models by the Open Inference Protocol."""
 

@@ -112,16 +112,20 @@ class DrainableServer(TcpWSGIServer):
     def _open_channel(
         self, server: DrainableServer, conn: socket.socket, addr: Any, adj: Adjustments, map: Any = None
     ) -> Channel | None:
-        channels = list(self.active_channels.values())
-        lan = peer_lane(str(addr[0])) is Lane.LAN
-        full = len(channels) >= self._connections - (KEPT_FOR_LOOPBACK if lan else 0)
-        network = network_of(str(addr[0]))
-        if full or (lan and sum(network_of(channel.peer) == network for channel in channels) >= self._per_address):
-            self._turn_away(conn, str(addr[0]))
+        if not self.has_room(str(addr[0]), list(self.active_channels.values())):
+            self.turn_away(conn, str(addr[0]))
             return None
         return Channel(server, conn, addr, adj, map=map)
 
-    def _turn_away(self, conn: socket.socket, peer: str) -> None:
+    def has_room(self, peer: str, channels: list[Channel]) -> bool:
+        """Whether the caps let in a client at ``peer`` beside ``channels``."""
+        lan = peer_lane(peer) is Lane.LAN
+        if len(channels) >= self._connections - (KEPT_FOR_LOOPBACK if lan else 0):
+            return False
+        network = network_of(peer)
+        return not lan or sum(network_of(channel.peer) == network for channel in channels) < self._per_address
+
+    def turn_away(self, conn: socket.socket, peer: str) -> None:
         answer, request_id = door_error("busy"), new_request_id()
         body = answer.body(request_id)
         headers = [*json_headers(answer, body), ("Connection", "close")]
@@ -194,10 +198,11 @@ class HttpServer:
         check: Check,
         budget: BodyBudget,
         pace: Pace = Pace(),
+        server_class: Callable[..., DrainableServer] = DrainableServer,
     ) -> None:
         adj = Adjustments(sockets=[listener], **limits)
         self._dispatcher = JoinedDispatcher()
-        self._server = DrainableServer(
+        self._server = server_class(
             app,
             listener,
             adj,
