@@ -78,6 +78,7 @@ class TlsServer:
 
     def stop(self, drain_s: float, on_expired: Callable[[], None]) -> bool:
         """As :meth:`HttpServer.stop`: whoever was shaken hands with is answered, then everything is closed."""
+        self._http.say_goodbye()
         self.terminator.stop_accepting()
         ended = self._http.stop(drain_s, on_expired)
         ended = self.terminator.stop(LAST_BYTES_S) and ended

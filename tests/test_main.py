@@ -24,7 +24,7 @@ from engine.answer_text import as_text_line
 from engine.errors import ModelCorrupt, ServerStartError, UnusableInput
 from engine.model_spec import TrustClass
 from engine.prediction import Prediction, Predictions, PredictRequest
-from engine.serving_types import KeyInfo, ServerPhase, ServerScope, ServerState, ServerUrl
+from engine.serving_types import CertificateInfo, KeyInfo, ServerPhase, ServerScope, ServerState, ServerUrl
 from tests.fakes import TIMING, FakeEngine, answer_three, spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +37,7 @@ class FakeController:
         self.options: Any = None
         self.error: ServerStartError | None = None
         self.key: KeyInfo | None = None
+        self.certificate: CertificateInfo | None = None
         self.stops = 0
         self.on_start: Callable[[], None] = lambda: None
 
@@ -45,8 +46,11 @@ class FakeController:
         if self.error is not None:
             raise self.error
         self.on_start()
-        url = ServerUrl(f"http://{options.host}:{options.port}", "this computer", True)
-        return ServerState(ServerPhase.RUNNING, ServerScope.COMPUTER, options.port, (url,), self.key)
+        scheme = "http" if self.certificate is None else "https"
+        url = ServerUrl(f"{scheme}://{options.host}:{options.port}", "this computer", True)
+        return ServerState(
+            ServerPhase.RUNNING, ServerScope.COMPUTER, options.port, (url,), self.key, certificate=self.certificate
+        )
 
     def stop(self) -> ServerState:
         self.stops += 1
@@ -331,6 +335,32 @@ def test_serve_says_one_line_and_ends_with_zero_on_a_signal(engine: FakeEngine, 
     assert engine_closed_at_stop == [False]  # drained first
     assert engine.closed
     assert signal.getsignal(signal.SIGINT) is previous
+
+
+def test_serve_over_tls_says_how_to_check_it_on_stderr(engine: FakeEngine, server: FakeController) -> None:
+    server.on_start = interrupt
+    server.certificate = CertificateInfo("AB:CD", "sha256//x=", 0.0, False, "curl --pinnedpubkey 'sha256//x=' URL")
+    result = run("serve", "a", "--tls", "--certificate", "mine.pem", "--certificate-key", "mine.key")
+    assert (result.exit_code, result.stdout) == (0, "Serving at https://127.0.0.1:8765\n")
+    assert "AB:CD" in result.stderr
+    assert "curl --pinnedpubkey 'sha256//x=' URL" in result.stderr
+    assert (server.options.tls, server.options.certificate) == (True, Path("mine.pem"))
+    assert server.options.certificate_key == Path("mine.key")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--tls", "--certificate", "mine.pem"),
+        ("--tls", "--certificate-key", "mine.key"),
+        ("--certificate", "mine.pem", "--certificate-key", "mine.key"),
+    ],
+)
+def test_serve_takes_certificate_and_key_together_and_with_tls(
+    engine: FakeEngine, server: FakeController, options: tuple[str, ...]
+) -> None:
+    assert run("serve", "a", *options).exit_code == 2
+    assert server.options is None
 
 
 def test_serve_speaks_only_when_every_model_is_ready(engine: FakeEngine, server: FakeController) -> None:

@@ -222,13 +222,17 @@ class HttpServer:
         self._dispatcher.set_thread_count(self._server.adj.threads)
         self._thread.start()
 
+    def say_goodbye(self) -> None:
+        """From now on every answer closes its connection."""
+        self._server.draining = True
+
     def stop(self, drain_s: float, on_expired: Callable[[], None]) -> bool:
         """Answer everybody, then close. Blocks at most ``drain_s`` seconds and a few more.
 
         ``on_expired`` is called when ``drain_s`` is over: whoever still waits must then be answered at once. The result
         is whether every thread has ended.
         """
-        self._server.draining = True
+        self.say_goodbye()
         self._on_loop(self._server.stop_accepting)
         soft = time.monotonic() + drain_s
         while self._thread.is_alive() and time.monotonic() < soft + LAST_ANSWERS_S:

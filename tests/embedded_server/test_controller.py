@@ -209,9 +209,9 @@ def test_running_is_said_only_after_the_self_check(
     checks: list[ServerPhase] = []
     real = controller_module._check_answers
 
-    def check(host: str, port: int) -> None:
+    def check(host: str, port: int, pin: str | None) -> None:
         checks.append(controller.state.phase)
-        real(host, port)
+        real(host, port, pin)
 
     monkeypatch.setattr(controller_module, "_check_answers", check)
     controller.subscribe(lambda state: phases.append(state.phase))

@@ -267,6 +267,13 @@ ELSEWHERE: dict[int, tuple[str, ...]] = {
         "embedded_server/test_head_checks.py::test_c18_an_answer_that_nobody_reads_is_cut_off",
     ),
     19: ("trust/test_catalogue.py::test_c19_a_crowd_of_idle_callers_leaves_room",),
+    20: (
+        "embedded_server/test_tls.py::test_c20_plain_http_is_told_to_speak_https",
+        "embedded_server/test_tls.py::test_c20_what_is_neither_tls_nor_http_is_closed",
+        "embedded_server/test_tls.py::test_c20_a_handshake_that_stalls_is_closed_in_time",
+        "embedded_server/test_tls.py::test_c20_old_tls_is_refused",
+        "embedded_server/test_tls.py::test_c20_two_hundred_stalled_handshakes_hold_nobody_up",
+    ),
     22: ("trust/test_catalogue.py::test_c22_damaged_pictures_cost_an_error_each",),
     **dict.fromkeys((*range(23, 31), 34), ("trust/test_model_files.py::test_a_hostile_file_costs_one_sentence",)),
     29: (
