@@ -85,6 +85,7 @@ PROPERTIES: dict[str, tuple[str, tuple[str, ...]]] = {
             "embedded_server/test_head_checks.py::test_c18_an_answer_that_nobody_reads_is_cut_off",
             "embedded_server/test_head_checks.py::test_a_head_in_single_bytes_costs_each_byte_once",
             "trust/test_catalogue.py::test_c19_a_crowd_of_idle_callers_leaves_room",
+            "embedded_server/test_tls.py::test_c20_two_hundred_stalled_handshakes_hold_nobody_up",
         ),
     ),
     "P12": (
