@@ -32,6 +32,7 @@ from gui.main_window import MainWindow
 from gui.model_shelf import ChipPhase
 from gui.predict_queue import ItemState
 from tests.e2e.program import DIGITS_KERAS, DIGITS_TORCH, PATIENCE_S, Client, picture
+from tests.ports import free_port
 
 FOREIGN = re.compile(r"torch|tensorflow|onnxruntime|h5py|PIL|Pillow|pillow", re.IGNORECASE)
 
@@ -348,11 +349,8 @@ def begin(scenario: Callable[[Driver], None], folder: Path) -> None:
 
 def run(name: str, folder: Path) -> None:
     scenario, arguments = SCENARIOS[name]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     SettingsStore().save(
-        Settings(server=ServerSettings(port=port), limits=EngineLimits(backoff_first_s=0.1))  # type: ignore[call-arg]
+        Settings(server=ServerSettings(port=free_port()), limits=EngineLimits(backoff_first_s=0.1))  # type: ignore[call-arg]
     )
     QApplication([sys.argv[0]])
     QTimer.singleShot(0, lambda: begin(scenario, folder))

@@ -23,6 +23,7 @@ import pytest
 from engine.remote import EngineClient
 from engine.settings import Settings
 from tests.e2e.program import DIGITS_KERAS, EXAMPLES, PATIENCE_S, ROOT
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 HERE = EXAMPLES / "embedding"
@@ -33,12 +34,6 @@ FRAMEWORKS = ("libtensorflow", "_pywrap_tensorflow", "libtorch", "onnxruntime_py
 BIN = Path(sys.executable).parent
 PAUSE = threading.Event()
 """Never set: what is asked again and again is asked with a pause."""
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def ask(

@@ -19,6 +19,7 @@ from engine.serving_types import ServerPhase, ServerScope, ServerState
 from tests.embedded_server.conftest import listening, server_threads, until
 from tests.embedded_server.wire import Answer, Wire
 from tests.fakes import FakeEngine
+from tests.ports import free_port
 
 MakeController = Callable[..., ServerController]
 
@@ -26,12 +27,6 @@ MakeController = Callable[..., ServerController]
 def get(port: int, target: str = "/models", host: str = "127.0.0.1", **headers: str) -> Answer:
     with Wire(port, host) as wire:
         return wire.request("GET", target, **headers).answer()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture

@@ -223,6 +223,9 @@ def test_c18_a_body_that_trickles_is_408(make_controller: Make, monkeypatch: pyt
                 received = wire.socket.recv(65_536)
             except TimeoutError:
                 continue
+        wire.socket.settimeout(BOUND_S)
+        while more := wire.socket.recv(65_536):
+            received += more
         assert received.startswith(b"HTTP/1.1 408 ")
         assert b"too_slow" in received
 

@@ -22,10 +22,11 @@ from engine.errors import SettingsInvalid
 from engine.serving_types import ServerPhase, ServerScope, ServerState
 from engine.settings import ServerSettings
 from tests.embedded_server.conftest import until
-from tests.embedded_server.test_controller import free_port, get
+from tests.embedded_server.test_controller import get
 from tests.embedded_server.wire import Answer, Wire
 from tests.embedded_server.wsgi import KEYED, LAN, RULES, SECRET, Door2Client, code
 from tests.fakes import FakeEngine
+from tests.ports import free_port
 
 AUTH = {"Authorization": f"Bearer {SECRET}"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from gui.evidence import Evidence
 from gui.main_window import MainWindow
 from tests.e2e.program import Client
 from tests.gui.conftest import drop
+from tests.ports import free_port
 
 pytestmark = pytest.mark.real
 
@@ -92,10 +92,7 @@ def best_in_window(qtbot: QtBot, window: MainWindow, sample: Path) -> str:
 
 def best_over_http(qtbot: QtBot, window: MainWindow, sample: Path) -> str:
     if not window.server.is_running:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        window.server.switch(ServerScope.COMPUTER, port)
+        window.server.switch(ServerScope.COMPUTER, free_port())
         qtbot.waitUntil(lambda: window.server.is_running, timeout=PATIENCE_MS)
     client = Client(window.server.state.urls[0].url)
     status, body = client.post("/predict/scanner", sample.read_bytes(), "image/png")

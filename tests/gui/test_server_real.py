@@ -17,11 +17,11 @@ from gui.actions import SERVER
 from gui.main_window import MainWindow
 from gui.panels.access_tab import KeyLine
 from gui.panels.server_tabs import ACCESS, LIMITS, LOG
-from tests.embedded_server.test_controller import free_port
 from tests.embedded_server.wire import Answer, Wire
 from tests.fakes import FakeEngine, spec
 from tests.gui.conftest import WAIT_MS
 from tests.gui.test_server_page import switch_to
+from tests.ports import free_port
 
 
 @pytest.fixture
