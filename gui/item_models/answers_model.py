@@ -110,8 +110,10 @@ class AnswersModel(QAbstractTableModel):
             return "error" in self.result(row)
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return _RIGHT if column >= FIRST_INPUT else _LEFT
-        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
+        if role == Qt.ItemDataRole.DisplayRole:
             return self._text(row, column)
+        if role == Qt.ItemDataRole.AccessibleTextRole:  # a cell without a word would be passed over in silence
+            return self._text(row, column) or tr("empty")
         if role == Qt.ItemDataRole.ToolTipRole:
             error = self.result(row).get("error")
             return plain_tooltip(str(error["message"]) if error else self._text(row, column))

@@ -177,8 +177,10 @@ class RequestsModel(QAbstractTableModel):
             return _RIGHT if WAITED <= index.column() <= SIZE else None
         if role == Qt.ItemDataRole.ToolTipRole:
             return plain_tooltip(self._text(record, index.column()))
-        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
+        if role == Qt.ItemDataRole.DisplayRole:
             return self._text(record, index.column())
+        if role == Qt.ItemDataRole.AccessibleTextRole:  # a cell without a word would be passed over in silence
+            return self._text(record, index.column()) or tr("empty")
         return None
 
     @staticmethod
