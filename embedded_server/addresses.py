@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import psutil
 
 from embedded_server.access import AccessRules
-from engine.serving_types import ServerUrl
+from engine.serving_types import InterfaceKind, NetworkInterface, ServerUrl
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 THIS_COMPUTER = "this computer"
@@ -18,24 +19,74 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 WILDCARDS = frozenset({"0.0.0.0", "::", ""})
 
 
+# Names as Linux, macOS and Windows give them, and the programs that make such interfaces.
+_VPN = re.compile(
+    r"tun|tap|utun|wg|wireguard|ppp|ipsec|vpn|openvpn|nordlynx|proton|mullvad|tailscale|zt|zerotier|warp|gpd|cscotun",
+    re.IGNORECASE,
+)
+_VIRTUAL = re.compile(
+    r"docker|br-|veth|virbr|vnet|vmnet|vboxnet|virtualbox|vmware|vethernet|hyper-v|lxc|lxd|incus|cni|flannel|calico|"
+    r"cali|podman|bridge\d|vmenet|awdl|llw|dummy|kube|waydroid",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class InterfaceAddress:
-    """An IPv4 address of this computer and the name of the interface that has it."""
+    """An IPv4 address of this computer, the name of the interface that has it, and what that leads to."""
 
     name: str
     address: str
+    kind: InterfaceKind = InterfaceKind.NETWORK
 
 
 def lan_addresses() -> tuple[InterfaceAddress, ...]:
     """The IPv4 addresses of every interface that is up, without loopback, in the system's order."""
-    up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
+    up = {name: stats.flags for name, stats in psutil.net_if_stats().items() if stats.isup}
     return tuple(
-        InterfaceAddress(name, address.address)
+        InterfaceAddress(name, address.address, interface_kind(name, address.address, up[name]))
         for name, addresses in psutil.net_if_addrs().items()
         if name in up
         for address in addresses
         if address.family == socket.AF_INET and not ipaddress.ip_address(address.address).is_loopback
     )
+
+
+def interface_kind(name: str, address: str, flags: str = "") -> InterfaceKind:
+    """What an interface leads to, by its name and by ``flags`` (psutil's, empty on Windows): no system says it plainly.
+
+    A link from point to point is a VPN's or a modem's: neither is the room that a person means by "network".
+    """
+    if _VPN.match(name) or "vpn" in name.lower() or "pointopoint" in flags.split(","):
+        return InterfaceKind.VPN
+    if _VIRTUAL.match(name):
+        return InterfaceKind.VIRTUAL
+    return InterfaceKind.SELF_ASSIGNED if ipaddress.ip_address(address).is_link_local else InterfaceKind.NETWORK
+
+
+def chosen_addresses(lan: Iterable[InterfaceAddress], interfaces: Iterable[str]) -> tuple[InterfaceAddress, ...]:
+    """Those of ``interfaces``, by name; where none is named, those of networks: no VPN's, no virtual machine's."""
+    names = frozenset(interfaces)
+    return tuple(a for a in lan if (a.name in names if names else a.kind is InterfaceKind.NETWORK))
+
+
+def network_interfaces(lan: Iterable[InterfaceAddress], interfaces: Iterable[str]) -> tuple[NetworkInterface, ...]:
+    """Every interface that there is or that was chosen, those of networks first."""
+    named = tuple(dict.fromkeys(interfaces))
+    found: dict[str, list[InterfaceAddress]] = {name: [] for name in named}
+    for address in lan:
+        found.setdefault(address.name, []).append(address)
+    served = {address.name for address in chosen_addresses(lan, named)}
+    listed = [
+        NetworkInterface(
+            name,
+            tuple(address.address for address in addresses),
+            addresses[0].kind if addresses else InterfaceKind.AWAY,
+            name in served or name in named,
+        )
+        for name, addresses in found.items()
+    ]
+    return tuple(sorted(listed, key=lambda interface: (tuple(InterfaceKind).index(interface.kind), interface.name)))
 
 
 def is_loopback(host: str) -> bool:

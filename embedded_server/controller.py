@@ -21,10 +21,12 @@ from embedded_server.access import AccessRules, KeyDigest
 from embedded_server.addresses import (
     WILDCARDS,
     InterfaceAddress,
+    chosen_addresses,
     host_rules,
     is_address,
     is_loopback,
     lan_addresses,
+    network_interfaces,
     own_names,
     server_urls,
     url_host,
@@ -34,7 +36,7 @@ from embedded_server.body_budget import BodyBudget, affordable
 from embedded_server.door import CALLER_FOR_S, Door, Refusals
 from embedded_server.golden_door import ask_golden
 from embedded_server.keys import WINDOW_KEY, KeyStore, made_key, read_key_file
-from embedded_server.listening import bind_listener
+from embedded_server.listening import bind_listener, bind_listeners
 from embedded_server.notifier import CoalescingNotifier
 from embedded_server.own_connection import connect_to_self
 from embedded_server.reach import check_reach
@@ -46,7 +48,17 @@ from engine.errors import Draining, EngineError, ServerStartError, SettingsInval
 from engine.golden import GoldenReport
 from engine.ports import EnginePort
 from engine.prediction import Lane
-from engine.serving_types import KeyInfo, ReachReport, ServerPhase, ServerProblem, ServerScope, ServerState
+from engine.serving_types import (
+    CertificateInfo,
+    KeyInfo,
+    NetworkInterface,
+    ReachReport,
+    ServerPhase,
+    ServerProblem,
+    ServerScope,
+    ServerState,
+    ServerUrl,
+)
 from engine.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -57,9 +69,13 @@ log = logging.getLogger(__name__)
 GOLDEN_KEY = "(golden)"
 """Of one question that the server asks itself; no name that a kept key could have."""
 SELF_CHECK_S = 10.0
-KEYS_JOIN_S = 5.0
-KEYS_EVERY_S = 1.0
-"""How often the key file is looked at while its keys let in."""
+WATCH_JOIN_S = 5.0
+WATCH_EVERY_S = 1.0
+"""How often the key file and this computer's addresses are looked at."""
+CERTIFICATE_EVERY_S = 3600.0
+"""How often the certificate is looked at, which may end while the server runs."""
+LOOPBACK = "127.0.0.1"
+EVERY_ADDRESS = "0.0.0.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,16 @@ class _Plan:
     options: ServeOptions
     from_window: bool
 
+    @property
+    def chooses(self) -> bool:
+        """Whether it serves the interfaces that were chosen, each by its own listener, and this computer."""
+        return self.from_window and self.scope is ServerScope.NETWORK
+
+    @property
+    def follows(self) -> bool:
+        """Whether its addresses come and go with those of this computer."""
+        return self.options.host in WILDCARDS
+
 
 @dataclass(frozen=True, slots=True)
 class _Access:
@@ -117,14 +143,26 @@ class _Held:
         return replace(rules, paused=self.paused, paused_keys=self.keys, denied=self.addresses)
 
 
+@dataclass(slots=True)
+class _Network:
+    """This computer's addresses as they were looked at last, and what is served of them."""
+
+    own: tuple[InterfaceAddress, ...] = ()
+    served: tuple[InterfaceAddress, ...] = ()
+    bound: set[str] = field(default_factory=set)
+    """Addresses that have a listener of their own beside the first one."""
+    refused: set[str] = field(default_factory=set)
+    """Addresses that could not be listened on, which was said."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """``own``: the addresses of this computer. ``pin``: that of the certificate, where it speaks https."""
+    """``pin``: that of the certificate, where it speaks https; the same for as long as it runs."""
 
     plan: _Plan
     http: HttpServer | TlsServer
     door: Door
-    own: frozenset[str] = frozenset()
+    network: _Network
     pin: str | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -159,7 +197,8 @@ class ServerController:
         served, callers = 0, {}
         if running is not None:
             served = running.door.served
-            callers = {a: at for a, at in running.door.callers().items() if a not in running.own}
+            own = {address.address for address in running.network.own}
+            callers = {a: at for a, at in running.door.callers().items() if a not in own}
         since = time.time() - CALLER_FOR_S
         return replace(
             base,
@@ -183,7 +222,7 @@ class ServerController:
         """
         if scope is ServerScope.OFF:
             return self.stop()
-        host = "0.0.0.0" if scope is ServerScope.NETWORK else "127.0.0.1"
+        host = EVERY_ADDRESS if scope is ServerScope.NETWORK else LOOPBACK
         no_key = scope is ServerScope.NETWORK and not self._settings.require_key
         return self._start(_Plan(scope, ServeOptions(host, port, no_key), True))
 
@@ -213,6 +252,10 @@ class ServerController:
                 self._renew_rules()
                 self._set(replace(self._base, key=info))
             return info
+
+    def interfaces(self) -> tuple[NetworkInterface, ...]:
+        """The network interfaces of this computer and which of them the window's switch serves."""
+        return network_interfaces(lan_addresses(), self._settings.interfaces)
 
     # -- what the owner's page changes while the server runs: it holds at once -------------------------------------
     def named_keys(self) -> tuple[KeyInfo, ...]:
@@ -367,31 +410,101 @@ class ServerController:
                 self._set(ServerState(port=plan.options.port))
                 raise
             self._set(state, running)
-            if plan.from_window or plan.options.named_keys:
-                self._watcher = threading.Thread(
-                    target=self._watch_keys, args=(running,), name="server-keys", daemon=True
-                )
-                self._watcher.start()
+            self._watcher = threading.Thread(target=self._watch, args=(running,), name="server-watch", daemon=True)
+            self._watcher.start()
             return self.state
 
-    def _watch_keys(self, running: _Running) -> None:
-        """Let in whom ``deskside keys`` let in meanwhile, and nobody it ended."""
-        while not running.ended.wait(KEYS_EVERY_S):
+    def _watch(self, running: _Running) -> None:
+        """Let in whom ``deskside keys`` let in meanwhile, and nobody it ended; follow this computer's addresses."""
+        keyed = running.plan.from_window or running.plan.options.named_keys
+        certificate_at = time.monotonic() + CERTIFICATE_EVERY_S
+        while not running.ended.wait(WATCH_EVERY_S):
+            due = running.pin is not None and time.monotonic() >= certificate_at
             try:
-                if not self._keys.has_changed() or not self._switch.acquire(blocking=False):
-                    continue  # a switch under way reads them itself, and may wait for this thread's end
+                keys_changed = keyed and self._keys.has_changed()
             except OSError as error:
                 log.warning("the keys could not be looked at: %s", error)
+                keys_changed = False
+            moved = running.plan.follows and self._has_moved(running)
+            # A switch under way reads all of it itself, and may wait for this thread's end.
+            if not (keys_changed or moved or due) or not self._switch.acquire(blocking=False):
                 continue
             try:
-                self._renew_rules()
-                shown = self._base.key
-                if shown is not None and running.plan.from_window:
-                    self._set(replace(self._base, key=self._keys.info(shown.name)))
-            except OSError as error:
-                log.warning("the keys could not be read again: %s", error)
+                if keys_changed:
+                    self._read_keys_again(running)
+                if moved or due:
+                    certificate_at = time.monotonic() + CERTIFICATE_EVERY_S
+                    self._follow(running)
             finally:
                 self._switch.release()
+
+    def _read_keys_again(self, running: _Running) -> None:
+        try:
+            self._renew_rules()
+            shown = self._base.key
+            if shown is not None and running.plan.from_window:
+                self._set(replace(self._base, key=self._keys.info(shown.name)))
+        except OSError as error:
+            log.warning("the keys could not be read again: %s", error)
+
+    # -- this computer's addresses while the server runs -------------------------------------------------------------
+    def _served(self, plan: _Plan, own: tuple[InterfaceAddress, ...]) -> tuple[InterfaceAddress, ...]:
+        return chosen_addresses(own, self._settings.interfaces) if plan.chooses else own
+
+    def _has_moved(self, running: _Running) -> bool:
+        own, network = lan_addresses(), running.network
+        waits = running.plan.chooses and {a.address for a in self._served(running.plan, own)} != network.bound
+        return own != network.own or waits
+
+    def _follow(self, running: _Running) -> None:
+        """Under the switch's lock: listen where the chosen interfaces are now, and nowhere else; say so, and let
+        callers name us by the addresses we have."""
+        plan, network, port = running.plan, running.network, self._base.port
+        network.own = lan_addresses()
+        network.served = self._served(plan, network.own)
+        if plan.chooses:
+            self._move_listeners(running, port)
+        scheme = "http" if running.pin is None else "https"
+        hosts, origins = _names(plan.options.host, port, network.served, self._settings, scheme)
+        running.door.rules = replace(running.door.rules, hosts=hosts, origins=origins)
+        listening = tuple(a for a in network.served if not plan.chooses or a.address in network.bound)
+        urls = server_urls(plan.options.host, port, listening, scheme)
+        shown = self._renewed(running, urls, port)
+        self._set(replace(self._base, urls=urls, certificate=shown))
+
+    def _move_listeners(self, running: _Running, port: int) -> None:
+        network = running.network
+        wanted = {address.address for address in network.served}
+        for address in network.bound - wanted:
+            running.http.leave(address)
+        network.bound &= wanted
+        for address in sorted(wanted - network.bound):
+            try:
+                listener = bind_listener(address, port)
+            except ServerStartError as error:  # asked again a second later
+                if address not in network.refused:
+                    network.refused.add(address)
+                    log.warning("%s is not served: %s", address, error.message)
+                continue
+            network.refused.discard(address)
+            running.http.listen(listener)
+            network.bound.add(address)
+
+    def _renewed(self, running: _Running, urls: tuple[ServerUrl, ...], port: int) -> CertificateInfo | None:
+        """The certificate for the addresses there are now; the old one where that cannot be had, and why."""
+        old = self._base.certificate
+        if old is None or not isinstance(running.http, TlsServer):
+            return None
+        try:
+            new = self._certificate(running.plan, running.network.served)
+            if new is None or new.pin != running.pin:
+                raise SettingsInvalid("The certificate's key was changed. Switch the server off and on to use it.")
+            if new.fingerprint != old.fingerprint:
+                running.http.renew(tls_context(new.certificate_file, new.key_file))
+        except EngineError as error:
+            log.warning("the certificate was not renewed: %s", error.message)
+            return replace(old, notices=(error.message,))
+        return new.info(urlsplit(urls[0].url).hostname or "", port)
 
     def _stop(self) -> None:
         running = self._running
@@ -399,7 +512,7 @@ class ServerController:
             return
         running.ended.set()
         if self._watcher is not None:
-            self._watcher.join(KEYS_JOIN_S)
+            self._watcher.join(WATCH_JOIN_S)
             self._watcher = None
         self._set(replace(self._base, phase=ServerPhase.STOPPING), running)
         _close(running, self._settings.drain_s)
@@ -413,21 +526,31 @@ class ServerController:
 
     def _serve(self, plan: _Plan) -> tuple[_Running, ServerState]:
         host = plan.options.host
-        listener = bind_listener(host, plan.options.port)
+        own = lan_addresses()
+        network = _Network(own, self._served(plan, own))
+        if plan.chooses:
+            listeners = bind_listeners((LOOPBACK, *(a.address for a in network.served)), plan.options.port)
+            network.bound = set(listeners) - {LOOPBACK}
+        else:
+            listeners = {host: bind_listener(host, plan.options.port)}
+        first, *more = listeners.values()
         running: _Running | None = None
         try:
-            port = int(listener.getsockname()[1])
-            lan = lan_addresses()
+            port = int(first.getsockname()[1])
             access = self._access(plan)
-            certificate = self._certificate(plan, lan)
+            certificate = self._certificate(plan, network.served)
             scheme = "http" if certificate is None else "https"
-            rules = self._held.applied(_rules(host, port, lan, access, self._settings, scheme))
-            running = self._host(plan, listener, rules, frozenset(address.address for address in lan), certificate)
+            rules = self._held.applied(_rules(host, port, network.served, access, self._settings, scheme))
+            running = self._host(plan, first, rules, network, certificate)
+            while more:
+                running.http.listen(more.pop(0))
             running.http.start()
             _check_answers(host, port, running.pin)
         except BaseException as error:
-            if running is None:
+            for listener in more:
                 listener.close()
+            if running is None:
+                first.close()
             else:
                 _close(running, 0.0)
             if isinstance(error, RuntimeError):
@@ -435,7 +558,8 @@ class ServerController:
                     "The server could not start its threads.", code="server_self_check", details=str(error)
                 ) from error
             raise
-        urls = server_urls(host, port, lan, scheme)
+        listening = tuple(a for a in network.served if not plan.chooses or a.address in network.bound)
+        urls = server_urls(host, port, listening, scheme)
         shown = certificate.info(urlsplit(urls[0].url).hostname or host, port) if certificate is not None else None
         state = ServerState(
             ServerPhase.RUNNING, plan.scope, port, urls, access.shown, access.required,
@@ -464,7 +588,7 @@ class ServerController:
         plan: _Plan,
         listener: socket.socket,
         rules: AccessRules,
-        own: frozenset[str],
+        network: _Network,
         certificate: ServerCertificate | None,
     ) -> _Running:
         settings = self._settings
@@ -492,7 +616,7 @@ class ServerController:
             budget=BodyBudget(affordable(settings.bodies_bytes, settings.body_bytes)),
             pace=Pace(settings.head_timeout_s, settings.body_timeout_s, settings.reply_timeout_s),
         )
-        return _Running(plan, http_server, door, own, certificate.pin if certificate is not None else None)
+        return _Running(plan, http_server, door, network, certificate.pin if certificate is not None else None)
 
     def _access(self, plan: _Plan) -> _Access:
         options = plan.options
@@ -546,10 +670,16 @@ class ServerController:
         self._set(ServerState(ServerPhase.FAILED, ServerScope.OFF, port, problem=problem))
 
 
+def _names(
+    host: str, port: int, lan: tuple[InterfaceAddress, ...], settings: ServerSettings, scheme: str
+) -> tuple[frozenset[str], frozenset[str]]:
+    return host_rules(own_names(host, lan), port, settings.allowed_hosts, scheme)
+
+
 def _rules(
     host: str, port: int, lan: tuple[InterfaceAddress, ...], access: _Access, settings: ServerSettings, scheme: str
 ) -> AccessRules:
-    hosts, origins = host_rules(own_names(host, lan), port, settings.allowed_hosts, scheme)
+    hosts, origins = _names(host, port, lan, settings, scheme)
     cors = frozenset(origin.lower() for origin in settings.cors_origins)
     return AccessRules(hosts, origins, access.keys, access.required, access.loopback_exempt, cors_origins=cors)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
+from collections.abc import Iterable
 
 from engine.errors import ServerStartError
 
@@ -37,6 +38,28 @@ def bind_listener(host: str, port: int, platform: str = sys.platform) -> socket.
         return _listen(family, address, platform)
     except OSError as error:
         raise _start_error(error, host, port, family, address, platform) from error
+
+
+def bind_listeners(addresses: Iterable[str], port: int) -> dict[str, socket.socket]:
+    """A listener for each of ``addresses``, all on one port; one that has gone meanwhile is left out.
+
+    Raises ServerStartError as :func:`bind_listener`, and then none is open. The first address has to be there.
+    """
+    listeners: dict[str, socket.socket] = {}
+    try:
+        for address in addresses:
+            try:
+                listeners[address] = bind_listener(address, port)
+            except ServerStartError as error:
+                if error.code != "address_unavailable" or not listeners:
+                    raise
+                continue
+            port = int(listeners[address].getsockname()[1])
+    except BaseException:
+        for listener in listeners.values():
+            listener.close()
+        raise
+    return listeners
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:

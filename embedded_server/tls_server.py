@@ -76,6 +76,18 @@ class TlsServer:
         self._http.start()
         self.terminator.start()
 
+    def listen(self, listener: socket.socket) -> None:
+        """As :meth:`HttpServer.listen`."""
+        self.terminator.listen(listener)
+
+    def leave(self, address: str) -> None:
+        """As :meth:`HttpServer.leave`."""
+        self.terminator.leave(address)
+
+    def renew(self, context: ssl.SSLContext) -> None:
+        """Shake hands with ``context`` from now on; open connections keep theirs. Any thread."""
+        self.terminator.renew(context)
+
     def stop(self, drain_s: float, on_expired: Callable[[], None]) -> bool:
         """As :meth:`HttpServer.stop`: whoever was shaken hands with is answered, then everything is closed."""
         self._http.say_goodbye()

@@ -142,7 +142,7 @@ class TlsTerminator:
         on_death: Callable[[], None] = lambda: None,
     ) -> None:
         listener.setblocking(False)
-        self._listener = listener
+        self._listeners = [listener]
         self._context = context
         self._behind = behind
         self._connections = connections
@@ -181,16 +181,36 @@ class TlsTerminator:
         """Raises RuntimeError where the system gives no more threads."""
         self._thread.start()
 
+    def listen(self, listener: socket.socket) -> None:
+        """Serve one more socket, bound and listening; owned from here on. Returns once it is served."""
+        listener.setblocking(False)
+        self._call_and_wait(lambda: self._add(listener))
+
+    def leave(self, address: str) -> None:
+        """Close the listener of ``address``; open connections stay. Returns once it is closed."""
+
+        def close() -> None:
+            for listener in [each for each in self._listeners if each.getsockname()[0] == address]:
+                self._accept_all(listener)
+                self._close_listener(listener)
+
+        self._call_and_wait(close)
+
+    def renew(self, context: ssl.SSLContext) -> None:
+        """Shake hands with ``context`` from now on; open connections keep theirs."""
+        self._context = context
+
     def stop_accepting(self) -> None:
-        """Close the listener and let handshakes that have begun end. Blocks about a second at most. Idempotent."""
+        """Close the listeners and let handshakes that have begun end. Blocks about a second at most. Idempotent."""
         if self._thread.is_alive():
             self._call(self._settle)
             self._settled.wait(BEGUN_S + JOIN_S)
         else:
-            self._listener.close()
+            for listener in self._listeners:
+                listener.close()
 
     def stop(self, drain_s: float) -> bool:
-        """Close the listener, wait ``drain_s`` seconds at most until every client has read what is left, and end.
+        """Close the listeners, wait ``drain_s`` seconds at most until every client has read what is left, and end.
 
         The result is whether the thread has ended. Idempotent.
         """
@@ -202,6 +222,23 @@ class TlsTerminator:
             return False
         self._close_all()
         return True
+
+    def _call_and_wait(self, call: Callable[[], None]) -> None:
+        """Run ``call`` on the thread and wait for it; here, where that thread does not run."""
+        done = threading.Event()
+
+        def act() -> None:
+            try:
+                call()
+            finally:
+                done.set()
+
+        if self._thread.is_alive():
+            self._call(act)
+        else:
+            act()
+        while not done.wait(_TICK_S) and self._thread.is_alive():
+            continue
 
     def _call(self, call: Callable[[], None]) -> None:
         self._calls.append(call)
@@ -225,8 +262,8 @@ class TlsTerminator:
         for key, events in self._selector.select(self._timeout()):
             if key.fileobj is self._bell:
                 self._bell.recv(4096)
-            elif key.fileobj is self._listener:
-                self._accept_all()
+            elif key.fileobj in self._listeners:
+                self._accept_all(key.fileobj)
             elif key.data in self._links:
                 self._step(key.data, key.fileobj, events)
         while self._calls:
@@ -252,8 +289,8 @@ class TlsTerminator:
                 self._guarded(link, self._dial)
         if self._accept_again is not None and now >= self._accept_again:
             self._accept_again = None
-            if self._listener.fileno() >= 0:
-                self._selector.register(self._listener, _READ)
+            for listener in self._listeners:
+                self._selector.register(listener, _READ)
         if self._settling and not any(link.stage in _EARLY for link in self._links):
             self._settling = False
             self._settled.set()
@@ -276,15 +313,24 @@ class TlsTerminator:
             elif link.stage is _Stage.LINGERING:
                 self._linger_until(link)
 
-    def _stop_listening(self) -> None:
-        """Take in who waits in the backlog, then close."""
-        if self._listener.fileno() < 0:
+    def _add(self, listener: socket.socket) -> None:
+        if self._settling or self._settled.is_set() or self._end_by is not None or self._closed:  # a stop came first
+            listener.close()
             return
-        self._accept_all()
+        self._listeners.append(listener)
         if self._accept_again is None:
-            self._selector.unregister(self._listener)
+            self._selector.register(listener, _READ)
+
+    def _stop_listening(self) -> None:
+        """Take in who waits in the backlogs, then close."""
+        for listener in list(self._listeners):
+            self._accept_all(listener)
+            self._close_listener(listener)
         self._accept_again = None
-        self._listener.close()
+
+    def _close_listener(self, listener: socket.socket) -> None:
+        self._listeners.remove(listener)
+        self._forget(listener)
 
     def _close_all(self) -> None:
         """Close what is left. Only where the thread does not run, or on it."""
@@ -293,16 +339,17 @@ class TlsTerminator:
         self._closed = True
         for link in list(self._links):
             self._drop(link)
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         self._selector.close()
         self._bell.close()
         self._ring.close()
 
     # -- who comes ----------------------------------------------------------------------------------------------------
-    def _accept_all(self) -> None:
+    def _accept_all(self, listener: socket.socket) -> None:
         while True:
             try:
-                client, source = self._listener.accept()
+                client, source = listener.accept()
             except BlockingIOError:
                 return
             except ConnectionAbortedError:
@@ -318,9 +365,10 @@ class TlsTerminator:
                 client.close()
 
     def _pause_accepting(self) -> None:
-        """The listener would be ready again at once; there is nothing to be had for a while."""
+        """The listeners would be ready again at once; there is nothing to be had for a while."""
         if self._accept_again is None:
-            self._selector.unregister(self._listener)
+            for listener in self._listeners:
+                self._selector.unregister(listener)
         self._accept_again = time.monotonic() + _RETRY_S
 
     def _welcome(self, client: socket.socket, source: Any) -> None:

@@ -62,6 +62,29 @@ class ServerUrl:
     is_loopback: bool
 
 
+class InterfaceKind(StrEnum):
+    """What a network interface leads to."""
+
+    NETWORK = "network"
+    SELF_ASSIGNED = "self-assigned"
+    """Up, but no router gave it an address."""
+    VPN = "vpn"
+    VIRTUAL = "virtual"
+    """Of virtual machines and containers on this computer."""
+    AWAY = "away"
+    """Chosen, and without an address at the moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkInterface:
+    """One that the network may be served by. ``chosen``: it is, whenever it has an address."""
+
+    name: str
+    addresses: tuple[str, ...]
+    kind: InterfaceKind
+    chosen: bool
+
+
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
     """``secret`` is there only while this process made the key itself; at rest only its SHA-256 is kept. ``models``:

@@ -95,6 +95,8 @@ class ServerSettings(BaseModel):
     """Where a line for each request goes: who, what, when and how it ended; never what was sent."""
     keep_awake: bool = True
     """Whether the window keeps this computer from falling asleep while it serves the network."""
+    interfaces: list[str] = []
+    """Names of those that the window serves. None named: all but those of VPNs, virtual machines and containers."""
     tls: Literal["off", "self-signed", "own"] = "off"
     """Whether the network is served over https: with a certificate made here, or with the one named below."""
     tls_certificate: str = ""

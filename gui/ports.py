@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from engine.serving_types import KeyInfo, ReachReport, ServerScope, ServerState
+from engine.serving_types import KeyInfo, NetworkInterface, ReachReport, ServerScope, ServerState
 from engine.settings import ServerSettings
 
 
@@ -49,6 +49,9 @@ class ServerPort(Protocol):
 
     def block(self, address: str, blocked: bool) -> None:
         """Answer an address nothing, or again."""
+
+    def interfaces(self) -> tuple[NetworkInterface, ...]:
+        """The network interfaces of this computer, and which of them the switch's Network serves."""
 
     def check_reach(self) -> ReachReport:
         """Whether this computer answers at its own addresses, and what its firewall says."""

@@ -12,8 +12,11 @@ DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "security.md"
 
 PROPERTIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "P1": (
-        "Listens on this computer alone until its owner opens the network, and on one port only.",
-        ("embedded_server/test_controller.py::test_p1_each_position_listens_where_it_says_and_nowhere_else",),
+        "Listens on this computer alone until its owner opens the network, then on the chosen networks, on one port.",
+        (
+            "embedded_server/test_controller.py::test_p1_each_position_listens_where_it_says_and_nowhere_else",
+            "embedded_server/test_interfaces.py::test_addresses_come_and_go_and_it_is_never_wider",
+        ),
     ),
     "P2": (
         "From the network every route but health and the pages needs a key of 256 random bits, kept as "

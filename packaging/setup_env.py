@@ -43,12 +43,13 @@ XCB_LIBRARIES = {
     "libxcb-keysyms.so.1": "libxcb-keysyms1",
     "libxcb-shape.so.0": "libxcb-shape0",
 }
-# What the tests on a desktop of their own start: an X server, a person's hands, a screen reader's buses.
+# What the tests on a desktop and a network of their own start: an X server, hands, a screen reader's buses, links.
 DESKTOP_PROGRAMS = {
     "Xvfb": "xvfb",
     "xauth": "xauth",
     "xdotool": "xdotool",
     "dbus-run-session": "dbus",
+    "ip": "iproute2",
     "/usr/libexec/at-spi-bus-launcher": "at-spi2-core",
 }
 

@@ -29,7 +29,9 @@ from engine.prediction import (
     TablePreview,
 )
 from engine.serving_types import (
+    InterfaceKind,
     KeyInfo,
+    NetworkInterface,
     ReachReport,
     RequestRecord,
     RequestState,
@@ -415,6 +417,10 @@ class FakeServer:
         self.keys: dict[str, KeyInfo] = {}
         self.removed: KeyInfo | None = None
         self.reach = ReachReport()
+        self.networks: tuple[NetworkInterface, ...] = (
+            NetworkInterface("eth0", ("192.168.1.24",), InterfaceKind.NETWORK, True),
+            NetworkInterface("wg0", ("10.8.0.2",), InterfaceKind.VPN, False),
+        )
         self.lines: tuple[str, ...] = ()
         self.applied: list[ServerSettings] = []
 
@@ -482,6 +488,9 @@ class FakeServer:
 
     def check_reach(self) -> ReachReport:
         return self.reach
+
+    def interfaces(self) -> tuple[NetworkInterface, ...]:
+        return self.networks
 
     def apply(self, settings: ServerSettings) -> ServerState:
         self.applied.append(settings)

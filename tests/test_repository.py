@@ -132,7 +132,12 @@ def test_without_root_the_one_line_to_run_is_said(setup_env: ModuleType, monkeyp
         ("run", "", True, set()),
         ("run", ":0", True, {"libgl1", "libxcb-cursor0"}),
         ("test", "", False, {"libgl1"}),
-        ("test", "", True, {"libgl1", "libxcb-cursor0", "xvfb", "xauth", "xdotool", "dbus", "at-spi2-core"}),
+        (
+            "test",
+            "",
+            True,
+            {"libgl1", "libxcb-cursor0", "xvfb", "xauth", "xdotool", "dbus", "at-spi2-core", "iproute2"},
+        ),
     ],
 )
 def test_the_libraries_each_purpose_needs(
@@ -150,7 +155,7 @@ def test_the_libraries_each_purpose_needs(
     monkeypatch.setattr(setup_env, "VENV_PYTHON", Path(sys.executable))
     monkeypatch.setattr(setup_env.shutil, "which", lambda program: None)
     packages = set(setup_env.missing_packages(purpose, sys.executable))
-    told_apart = {"libgl1", "libxcb-cursor0", "xvfb", "xauth", "xdotool", "dbus", "at-spi2-core"}
+    told_apart = {"libgl1", "libxcb-cursor0", "xvfb", "xauth", "xdotool", "dbus", "at-spi2-core", "iproute2"}
     assert set(setup_env.DESKTOP_PROGRAMS.values()) <= told_apart
     assert packages & told_apart == wanted
 

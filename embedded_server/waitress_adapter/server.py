@@ -72,6 +72,44 @@ class JoinedDispatcher(ThreadedTaskDispatcher):
         return sum(thread.is_alive() for thread in self.pool)
 
 
+class Entrance(wasyncore.dispatcher):
+    """One more listening socket of a server: who comes in by it is treated as one who came by the server's own."""
+
+    def __init__(self, server: DrainableServer, listener: socket.socket) -> None:
+        super().__init__(listener, map=server._map)
+        self.accepting = True
+        self._server = server
+        self.address = str(listener.getsockname()[0])
+
+    def readable(self) -> bool:
+        return self._server.accepting and not self._server.in_connection_overflow
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_accept(self) -> None:
+        try:
+            self.take_one()
+        except OSError as error:  # who knocked has left again, most likely
+            log.debug("a connection to %s could not be taken in: %s", self.address, error)
+
+    def take_one(self) -> bool:
+        """Take in who knocked first; False where nobody did. Raises OSError."""
+        accepted = self.accept()
+        if accepted is None:
+            return False
+        conn, addr = accepted
+        self._server.set_socket_options(conn)
+        self._server.open_channel(conn, addr)
+        return True
+
+    def take_all_and_close(self) -> None:
+        with contextlib.suppress(OSError):
+            while self.take_one():
+                continue
+        self.close()
+
+
 class DrainableServer(TcpWSGIServer):
     """waitress's server over a listening socket of ours, with connection caps that answer and a way to wind down."""
 
@@ -102,6 +140,7 @@ class DrainableServer(TcpWSGIServer):
         sockinfo = (listener.family, listener.type, listener.proto, listener.getsockname())
         super().__init__(app, {}, True, listener, dispatcher=dispatcher, adj=adj, sockinfo=sockinfo, bind_socket=False)
         self.channel_class = self._open_channel  # type: ignore[assignment]  # called like the class
+        self.entrances: list[Entrance] = []
 
     def set_reuse_addr(self) -> None:
         """Nothing: the socket came bound. waitress would set SO_REUSEADDR, which on Windows shares the port."""
@@ -116,6 +155,10 @@ class DrainableServer(TcpWSGIServer):
             self.turn_away(conn, str(addr[0]))
             return None
         return Channel(server, conn, addr, adj, map=map)
+
+    def open_channel(self, conn: socket.socket, addr: Any) -> None:
+        """For a connection that was accepted elsewhere than on waitress's own listener."""
+        self._open_channel(self, conn, addr, self.adj, map=self._map)
 
     def has_room(self, peer: str, channels: list[Channel]) -> bool:
         """Whether the caps let in a client at ``peer`` beside ``channels``."""
@@ -149,13 +192,27 @@ class DrainableServer(TcpWSGIServer):
         for channel in list(self.active_channels.values()):
             channel.keep_pace(now, self._pace)
 
+    def add_entrance(self, listener: socket.socket) -> None:
+        if self.accepting:
+            self.entrances.append(Entrance(self, listener))
+        else:  # a stop came first
+            listener.close()
+
+    def remove_entrance(self, address: str) -> None:
+        for entrance in [entrance for entrance in self.entrances if entrance.address == address]:
+            self.entrances.remove(entrance)
+            entrance.take_all_and_close()
+
     def stop_accepting(self) -> None:
-        """Take in the connections that wait in the backlog, then close the listener. The trigger stays."""
+        """Take in the connections that wait in the backlog, then close the listeners. The trigger stays."""
+        for entrance in self.entrances:
+            entrance.take_all_and_close()
+        self.entrances.clear()
         with contextlib.suppress(OSError):
             while (accepted := self.accept()) is not None:
                 conn, addr = accepted
                 self.set_socket_options(conn)
-                self._open_channel(self, conn, addr, self.adj, map=self._map)
+                self.open_channel(conn, addr)
         wasyncore.dispatcher.close(self)
 
     def close_quiet(self) -> None:
@@ -221,6 +278,14 @@ class HttpServer:
         """Raises RuntimeError where the system gives no more threads."""
         self._dispatcher.set_thread_count(self._server.adj.threads)
         self._thread.start()
+
+    def listen(self, listener: socket.socket) -> None:
+        """Serve one more socket, bound and listening; owned from here on. Any thread."""
+        self._on_loop(lambda: self._server.add_entrance(listener))
+
+    def leave(self, address: str) -> None:
+        """Close the socket that :meth:`listen` was given for ``address``; open connections stay. Any thread."""
+        self._on_loop(lambda: self._server.remove_entrance(address))
 
     def say_goodbye(self) -> None:
         """From now on every answer closes its connection."""

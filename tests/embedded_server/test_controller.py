@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from embedded_server import controller as controller_module
-from embedded_server.addresses import InterfaceAddress, lan_addresses
+from embedded_server.addresses import InterfaceAddress, chosen_addresses, lan_addresses
 from embedded_server.controller import ServeOptions, ServerController
 from engine.errors import EngineError, ServerStartError, SettingsInvalid
 from engine.serving_types import ServerPhase, ServerScope, ServerState
@@ -41,14 +41,15 @@ def test_p1_each_position_listens_where_it_says_and_nowhere_else(controller: Ser
     before = listening()
     port = free_port()
     assert controller.state.phase is ServerPhase.STOPPED
-    for scope, address in (
-        (ServerScope.COMPUTER, "127.0.0.1"),
-        (ServerScope.NETWORK, "0.0.0.0"),
-        (ServerScope.COMPUTER, "127.0.0.1"),
+    chosen = {address.address for address in chosen_addresses(lan_addresses(), ())}
+    for scope, addresses in (
+        (ServerScope.COMPUTER, {"127.0.0.1"}),
+        (ServerScope.NETWORK, {"127.0.0.1", *chosen}),
+        (ServerScope.COMPUTER, {"127.0.0.1"}),
     ):
         state = controller.start(scope, port)
         assert (state.phase, state.scope, state.port) == (ServerPhase.RUNNING, scope, port)
-        assert listening() - before == {(address, port)}
+        assert listening() - before == {(address, port) for address in addresses}
     state = controller.start(ServerScope.OFF, port)
     assert (state.phase, state.scope, state.urls, state.key) == (ServerPhase.STOPPED, ServerScope.OFF, (), None)
     assert listening() == before
@@ -68,7 +69,7 @@ def test_computer_needs_no_key_and_names_itself(controller: ServerController) ->
 def test_network_lists_every_address_and_needs_the_key(controller: ServerController, lan: InterfaceAddress) -> None:
     state = controller.start(ServerScope.NETWORK, free_port())
     assert [u.url for u in state.urls] == [
-        *(f"http://{a.address}:{state.port}" for a in lan_addresses()),
+        *(f"http://{a.address}:{state.port}" for a in chosen_addresses(lan_addresses(), ())),
         f"http://127.0.0.1:{state.port}",
     ]
     assert (state.urls[0].label, state.urls[0].is_loopback) == (lan.name, False)

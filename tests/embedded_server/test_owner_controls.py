@@ -14,7 +14,7 @@ import pytest
 
 from embedded_server import controller as controller_module
 from embedded_server.addresses import InterfaceAddress, lan_addresses
-from embedded_server.controller import GOLDEN_KEY, ServerController
+from embedded_server.controller import GOLDEN_KEY, ServeOptions, ServerController
 from embedded_server.door import CALLERS, Door
 from embedded_server.keys import NAME, KeyStore
 from embedded_server.reach import check_reach, read_firewall
@@ -141,7 +141,7 @@ def test_a_caller_from_elsewhere_is_seen_and_this_computer_is_none(
     assert ask(state, lan, state.key.secret).status == 200
     assert (controller.state.callers, controller.state.reached_at) == ((), None), "its own address proves nothing"
     monkeypatch.setattr(controller_module, "lan_addresses", lambda: ())
-    state = controller.start(ServerScope.NETWORK, free_port())
+    state = controller.start_at(ServeOptions("0.0.0.0", free_port()))
     assert state.started_at is not None
     assert ask(state, lan, "wrong").status in (401, 403)
     assert controller.state.callers == (), "who was refused was not reached"

@@ -97,7 +97,7 @@ def test_lan_addresses_are_ipv4_up_and_not_loopback(monkeypatch: pytest.MonkeyPa
         "wlan0": [address(socket.AF_INET, "10.0.0.9")],
         "down0": [address(socket.AF_INET, "172.16.0.1")],
     }
-    stats = {name: SimpleNamespace(isup=name != "down0") for name in interfaces}
+    stats = {name: SimpleNamespace(isup=name != "down0", flags="up") for name in interfaces}
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: interfaces)
     monkeypatch.setattr(psutil, "net_if_stats", lambda: stats)
     assert lan_addresses() == (InterfaceAddress("eth0", "192.168.1.24"), InterfaceAddress("wlan0", "10.0.0.9"))

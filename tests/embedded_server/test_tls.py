@@ -827,7 +827,7 @@ def test_without_descriptors_it_waits_and_goes_on(
     certificate: ServerCertificate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     front = Front(certificate)
-    real, failing = front.terminator._listener, threading.Event()
+    real, failing = front.terminator._listeners[0], threading.Event()
     failing.set()
 
     class Starved:
@@ -844,8 +844,8 @@ def test_without_descriptors_it_waits_and_goes_on(
     with front:
         terminator: Any = front.terminator
         terminator._selector.unregister(real)
-        terminator._listener = Starved()
-        terminator._selector.register(terminator._listener, tls_terminator._READ)
+        terminator._listeners = [Starved()]
+        terminator._selector.register(terminator._listeners[0], tls_terminator._READ)
         front.start()
         with Wire(front.port) as wire:
             until(lambda: "no connection could be taken in" in caplog.text, "it was said")
