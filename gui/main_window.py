@@ -412,7 +412,14 @@ class MainWindow(QMainWindow):
         url = next((url.url for url in state.urls), f"http://127.0.0.1:{state.port or 8765}")
         file = str(item.source.path or item.source.name)
         QGuiApplication.clipboard().setText(
-            code(url, item.model, file=file, content_type=item.source.content_type or "", keyed=state.key_required)
+            code(
+                url,
+                item.model,
+                file=file,
+                content_type=item.source.content_type or "",
+                keyed=state.key_required,
+                certificate=state.certificate,
+            )
         )
         off = "" if self.server.is_running else tr(" It works once the server is on.")
         self.status_line.say("ok", tr("The request is on the clipboard, as {name}.").format(name=name) + off)

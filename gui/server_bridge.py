@@ -22,6 +22,7 @@ class ServerBridge(QObject):
     key_removed = Signal(str)
     key_refused = Signal(object)
     reach_checked = Signal()
+    interfaces_read = Signal(object)
     _state_arrived = Signal(object)
 
     def __init__(self, server: ServerPort, bridge: EngineBridge, parent: QObject | None = None) -> None:
@@ -70,6 +71,10 @@ class ServerBridge(QObject):
     def renew_key(self) -> None:
         """A new key; the old one ends at once."""
         self._bridge.run(self, self._server.renew_key, self._on_key, self.failed.emit)
+
+    def read_interfaces(self) -> None:
+        """``interfaces_read`` with every NetworkInterface there is."""
+        self._bridge.run(self, self._server.interfaces, self.interfaces_read.emit, self.failed.emit)
 
     # -- keys and callers ------------------------------------------------------------------------------------------
     def read_keys(self) -> None:

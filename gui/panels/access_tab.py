@@ -6,7 +6,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication, QShowEvent
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QScrollArea, QVBoxLayout, QWidget
 
-from engine.serving_types import KeyInfo
+from engine.serving_types import CertificateInfo, KeyInfo
 from engine.settings import Settings
 from gui import theme
 from gui.error_text import error_text
@@ -14,7 +14,7 @@ from gui.icons import IconLabel
 from gui.language import tr
 from gui.model_shelf import ModelShelf
 from gui.panels.door_names import DoorNames
-from gui.panels.limits_tab import Change
+from gui.panels.setting_row import Change
 from gui.request_code import as_curl
 from gui.server_bridge import ServerBridge
 from gui.widgets.banner import Banner
@@ -119,8 +119,9 @@ class AccessTab(QWidget):
         self.banner.hide()
         self.name.clear()
         self.per_minute.setValue(0)
-        url = next((url.url for url in self._server.state.urls if not url.is_loopback), "")
-        self.made.show_key(key, url, key.models[0] if key.models else self._first_model())
+        state = self._server.state
+        url = next((url.url for url in state.urls if not url.is_loopback), "")
+        self.made.show_key(key, url, key.models[0] if key.models else self._first_model(), state.certificate)
         self.status.emit("ok", tr("The key “{name}” lets in from now on.").format(name=key.name))
 
     def _on_refused(self, error: BaseException) -> None:
@@ -225,13 +226,13 @@ class MadeKey(Card):
         box.addLayout(row)
         self.hide()
 
-    def show_key(self, key: KeyInfo, url: str, model: str) -> None:
+    def show_key(self, key: KeyInfo, url: str, model: str, certificate: CertificateInfo | None = None) -> None:
         self.name = key.name
         secret = key.secret or ""
         self._title.setText(tr("Key for “{name}”").format(name=key.name))
         self.secret.setText(secret)
         # It is on the screen beside the line, and whoever copies the line wants it to run.
-        self._curl = as_curl(url, model, keyed=True, key=secret)
+        self._curl = as_curl(url, model, keyed=True, key=secret, certificate=certificate)
         self.curl_button.setVisible(bool(url))
         self.show()
 

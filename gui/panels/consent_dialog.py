@@ -1,4 +1,4 @@
-"""Asked once for a model that is a program: what it can do, that it is no sandbox, and which exact file it is."""
+"""Asked once for a model that is a program: what it can do, what keeps it, and which exact file it is."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class ConsentDialog(QDialog):
                 "box",
                 tr("It gets a process of its own"),
                 tr(
-                    "A crash stays in there and its memory comes back. It is not a sandbox: files and network stay "
-                    "within its reach."
+                    "A crash stays in there and its memory comes back. How far it is kept from your files and from the "
+                    "network depends on this system; its card says so once it runs."
                 ),
             ),
             ("fingerprint", tr("Asked once for these exact files"), exact),

@@ -6,10 +6,9 @@ from typing import Any
 
 from PySide6.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 
-from engine.errors import SettingsInvalid
 from engine.settings import Settings
 from gui.language import tr
-from gui.panels.limits_tab import Change, setting_row
+from gui.panels.setting_row import Change, ask_change, setting_row
 from gui.widgets.banner import Banner
 from gui.widgets.basics import line
 
@@ -60,13 +59,7 @@ class DoorNames(QWidget):
             self._origins = names
 
     def _ask(self, **values: Any) -> bool:
-        try:
-            self._change("server", **values)
-        except SettingsInvalid as error:
-            self.banner.say("error", tr("That was not taken; the setting stays as it was."), error.message)
-            return False
-        self.banner.hide()
-        return True
+        return ask_change(self._change, self.banner, "server", **values)
 
 
 def _listed(text: str) -> list[str]:

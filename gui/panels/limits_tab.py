@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QSpinBox, QVBoxLayout, QWidget
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QSpinBox, QWidget
 
-from engine.errors import SettingsInvalid
 from engine.settings import Settings
 from gui.language import tr
+from gui.panels.setting_row import Change, ask_change, scrolled, setting_row
 from gui.widgets.banner import Banner
-from gui.widgets.basics import label, line, spin_box
+from gui.widgets.basics import line, spin_box
 from gui.widgets.segmented import Segmented
 
 MB = 1 << 20
-Change = Callable[..., None]
-"""``change(section, **values)``; raises SettingsInvalid."""
 
 
 class LimitsTab(QWidget):
@@ -42,11 +39,7 @@ class LimitsTab(QWidget):
         self._connect()
 
     def _lay_out(self) -> None:
-        held = QWidget()
-        held.setObjectName("clear")
-        rows = QVBoxLayout(held)
-        rows.setContentsMargins(16, 8, 16, 8)
-        rows.setSpacing(0)
+        rows = scrolled(self)
         rows.addWidget(self.banner)
         for number, (title, words, control) in enumerate((
             (
@@ -71,14 +64,6 @@ class LimitsTab(QWidget):
                 rows.addWidget(line())
             rows.addLayout(setting_row(title, words, control))
         rows.addStretch(1)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        area.setWidget(held)
-        area.viewport().setObjectName("clear")
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
 
     @staticmethod
     def _spin(low: int, high: int, name: str, suffix: str = "") -> QSpinBox:
@@ -110,23 +95,4 @@ class LimitsTab(QWidget):
         self.batch.valueChanged.connect(lambda n: self._ask("limits", max_batch_size=n))
 
     def _ask(self, section: str, **values: Any) -> None:
-        try:
-            self._change(section, **values)
-        except SettingsInvalid as error:
-            self.banner.say("error", tr("That was not taken; the setting stays as it was."), error.message)
-        else:
-            self.banner.hide()
-
-
-def setting_row(title: str, words: str, control: QWidget) -> QHBoxLayout:
-    """A setting: what it is called, what it does, and its control."""
-    texts = QVBoxLayout()
-    texts.setSpacing(1)
-    texts.addWidget(label(title, "strong"))
-    texts.addWidget(label(words, "small"))
-    row = QHBoxLayout()
-    row.setContentsMargins(0, 8, 0, 8)
-    row.setSpacing(16)
-    row.addLayout(texts, 1)
-    row.addWidget(control, 0, Qt.AlignmentFlag.AlignVCenter)
-    return row
+        ask_change(self._change, self.banner, section, **values)

@@ -86,7 +86,7 @@ def reach_words(state: ServerState, report: ReachReport | None) -> tuple[str, st
     if report is None:
         return "", "circle-help", tr("Looking whether others can reach this")
     if report.failed:
-        names = ", ".join(url.removeprefix("http://") for url in report.failed)
+        names = ", ".join(url.partition("://")[2] for url in report.failed)
         return "error", "circle-alert", tr("{names} does not answer, not even from here").format(names=names)
     if report.let_in is False:
         port = state.port

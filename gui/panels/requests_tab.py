@@ -158,7 +158,7 @@ class RequestsTab(QWidget):
                 (tr("Copy as curl"), "curl", as_curl),
                 (tr("Copy as Python"), "Python", as_python),
             ):
-                text = code(url, record.model, keyed=state.key_required)
+                text = code(url, record.model, keyed=state.key_required, certificate=state.certificate)
                 menu.addAction(words).triggered.connect(lambda _=False, t=text, n=name: self._copy(t, n))
         if record.key and record.lane == "lan":
             held = record.key in state.paused_keys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import QRectF, Qt, QTimer, Signal
 from PySide6.QtGui import QHideEvent, QPainter, QPaintEvent, QShowEvent
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from engine.errors import EngineError, ServerStartError
 from engine.events import Snapshot
@@ -12,18 +12,18 @@ from engine.serving_types import RequestRecord, ServerPhase, ServerScope
 from engine.settings import Settings
 from gui import theme
 from gui.error_text import error_text
-from gui.icons import IconLabel
 from gui.language import mark, tr
 from gui.model_shelf import ANSWERING, ModelShelf
 from gui.panels.address_rows import AddressRow, KeyRow
-from gui.panels.limits_tab import Change
+from gui.panels.encryption_row import EncryptionRow
 from gui.panels.reach_card import ReachCard
 from gui.panels.server_charts import ServerCharts
 from gui.panels.server_tabs import ServerTabs
+from gui.panels.setting_row import Change
 from gui.server_bridge import ServerBridge
 from gui.server_meter import ServerMeter
 from gui.widgets.banner import Banner
-from gui.widgets.basics import Card, label, line, spin_box
+from gui.widgets.basics import Card, ElidedLabel, label, spin_box
 from gui.widgets.segmented import Segmented, translated
 
 CHOICES = (("off", mark("Off"), ""), ("computer", mark("This computer"), "accent"), ("network", mark("Network"), "lan"))
@@ -54,6 +54,7 @@ class _Dot(QWidget):
 
 
 TABLE_EVERY_MS = 400
+LOWEST_TABS = 160
 
 
 class ServerPage(QWidget):
@@ -77,7 +78,7 @@ class ServerPage(QWidget):
         self.charts = ServerCharts(self.meter, settings.limits.waiting_requests, settings.limits.max_batch_size)
         self.tabs = ServerTabs(server, shelf, settings, change)
         self.code = ReachCard(server)
-        self.title = label("", "title")
+        self.title = ElidedLabel("", "title", cut_end=True)
         self.sentence = label("", "body2", wrap=True)
         self.port = spin_box(1024, 65535, tr("Port"), 92)
         self.port.setValue(port if port >= 1024 else 8765)
@@ -89,10 +90,25 @@ class ServerPage(QWidget):
         self._rows_box = QVBoxLayout()
         self._rows_box.setSpacing(0)
         self._lan_url = ""
-        self._note = self._note_row()
-        box = QVBoxLayout(self)
+        self.encryption = EncryptionRow()
+        # A low window scrolls; else rows would be drawn over each other where there are many addresses.
+        held = QWidget()
+        held.setObjectName("clear")
+        held.setMinimumWidth(1)  # a narrow window elides, it does not scroll sideways
+        box = QVBoxLayout(held)
         box.setContentsMargins(20, 14, 20, 14)
         box.setSpacing(12)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(held)
+        area.viewport().setObjectName("clear")
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        self.tabs.setMinimumHeight(LOWEST_TABS)
+        self.tabs.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Ignored)
         box.addWidget(self.banner)
         box.addWidget(self._door_card())
         box.addWidget(self.charts)
@@ -101,9 +117,8 @@ class ServerPage(QWidget):
         self.port.valueChanged.connect(self._on_port)
         self.banner.acted.connect(self._on_use_free_port)
         self.key_row.renew_asked.connect(server.renew_key)
-        self.key_row.copied.connect(
-            lambda what: self.status.emit("ok", tr("{what} is on the clipboard.").format(what=what))
-        )
+        for row in (self.key_row, self.encryption):
+            row.copied.connect(lambda what: self.status.emit("ok", tr("{what} is on the clipboard.").format(what=what)))
         self.tabs.status.connect(self.status)
         server.changed.connect(self.refresh)
         server.failed.connect(self._on_failed)
@@ -133,27 +148,9 @@ class ServerPage(QWidget):
         box.addSpacing(10)
         box.addLayout(self._rows_box)
         box.addWidget(self.key_row)
-        box.addWidget(self._note)
+        box.addWidget(self.encryption)
         box.addStretch(1)
         return card
-
-    @staticmethod
-    def _note_row() -> QWidget:
-        note = QWidget()
-        box = QVBoxLayout(note)
-        box.setContentsMargins(0, 0, 0, 0)
-        box.setSpacing(0)
-        box.addWidget(line())
-        row = QHBoxLayout()
-        row.setContentsMargins(0, 10, 0, 4)
-        row.setSpacing(10)
-        row.addWidget(IconLabel("lock-open", "warn"))
-        words = tr(
-            "Not encrypted: whoever shares this network could read what is sent. Use it where you trust the network."
-        )
-        row.addWidget(label(words, "small", wrap=True), 1)
-        box.addLayout(row)
-        return note
 
     # -- the switch ------------------------------------------------------------------------------------------------
     def _on_asked(self, value: str) -> None:
@@ -257,7 +254,8 @@ class ServerPage(QWidget):
         keyed = network and state.key_required
         self.key_row.show_key(self._server.key if keyed else None, self._server.secret, self._lan_url)
         self.code.show_url(self._lan_url if network else "", self._server.secret if keyed else "")
-        self._note.setVisible(network)
+        self.encryption.show_certificate(state.certificate)
+        self.encryption.setVisible(network)
 
     def _on_code_asked(self, url: str) -> None:
         self._lan_url = url

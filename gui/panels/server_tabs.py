@@ -11,13 +11,15 @@ from gui.icons import icon
 from gui.language import tr
 from gui.model_shelf import ModelShelf
 from gui.panels.access_tab import AccessTab
-from gui.panels.limits_tab import Change, LimitsTab
+from gui.panels.limits_tab import LimitsTab
 from gui.panels.log_tab import LogTab
+from gui.panels.network_tab import NetworkTab
 from gui.panels.requests_tab import RequestsTab
+from gui.panels.setting_row import Change
 from gui.server_bridge import ServerBridge
 from gui.widgets.basics import Button, Card, line
 
-REQUESTS, ACCESS, LIMITS, LOG = range(4)
+REQUESTS, ACCESS, NETWORK, LIMITS, LOG = range(5)
 
 
 class ServerTabs(Card):
@@ -30,6 +32,7 @@ class ServerTabs(Card):
         self._server = server
         self.requests = RequestsTab(server)
         self.access = AccessTab(server, shelf, settings, change)
+        self.network = NetworkTab(server, settings, change)
         self.limits = LimitsTab(settings, change)
         self.log = LogTab(server)
         self.bar = QTabBar()
@@ -50,6 +53,7 @@ class ServerTabs(Card):
         for title, page in (
             (tr("Requests"), self.requests),
             (tr("Access"), self.access),
+            (tr("Network"), self.network),
             (tr("Limits"), self.limits),
             (tr("Log"), self.log),
         ):
@@ -72,7 +76,7 @@ class ServerTabs(Card):
         self.filter.textChanged.connect(self._on_filter)
         self.pause_button.clicked.connect(lambda: server.pause(not server.state.paused))
         self.requests.changed.connect(self._on_requests)
-        for tab in (self.requests, self.access, self.limits, self.log):
+        for tab in (self.requests, self.access, self.network, self.limits, self.log):
             tab.status.connect(self.status)
         server.changed.connect(self._on_server)
         self._on_server()
