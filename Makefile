@@ -59,5 +59,5 @@ bench: setup-test ## measure: the window's timer gaps, and what the checks at th
 	$(TEST_ENV) $(BIN)/python -m benchmarks.responsiveness
 	$(TEST_ENV) $(BIN)/python -m benchmarks.front_door
 
-lock: setup-test ## rewrite constraints.txt from what is installed in .venv
-	$(PYTHON) packaging/setup_env.py lock
+lock: setup-test ## rewrite the lock files (locks/) after a change of pyproject.toml (UPGRADE=1: with newer versions)
+	$(BIN)/python packaging/lock.py $(if $(UPGRADE),--upgrade)

@@ -2,10 +2,11 @@
 
     python3 packaging/setup_env.py app|test    install what running (or testing) needs, then stop
     python3 packaging/setup_env.py run         install what running needs, then open the window on a sample model
-    python3 packaging/setup_env.py lock        rewrite constraints.txt from what is installed in .venv
 
-A second call costs nothing: a stamp in ``.venv`` holds the hash of what the installation was made of. System libraries
-come through apt where this runs as root; elsewhere the one line to run is printed and the exit status is 1.
+Packages are those of the files in ``locks``: each is pinned, and a file with another hash is refused. Which PyTorch:
+with CUDA where Linux has NVIDIA's driver, else without; DESKSIDE_TORCH=cpu or cuda says otherwise. A second call
+costs nothing: a stamp in ``.venv`` holds the hash of what the installation was made of. System libraries come through
+apt where this runs as root; elsewhere the one line to run is printed and the exit status is 1.
 Standard library only, and nothing newer than Python 3.8: it has to start before anything is installed.
 """
 
@@ -22,10 +23,14 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 WINDOWS = sys.platform == "win32"
 VENV_PYTHON = VENV / ("Scripts/python.exe" if WINDOWS else "bin/python")
-CONSTRAINTS = ROOT / "constraints.txt"
+LOCKS = ROOT / "locks"
 SAMPLE = ROOT / "examples" / "digits-keras"
 
 OLDEST, NEWEST = (3, 11), (3, 13)
+
+# PyPI has no PyTorch for Linux without CUDA. Asked for that one package, and only where pip's own settings do not lead
+# to it; whatever answers there, the lock's hashes decide.
+PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 # What Qt loads by name at run time, and the Debian package that brings it.
 QT_LIBRARIES = {
@@ -140,9 +145,23 @@ def install_packages(packages):
             raise SetupError("apt could not install them (above is what it said). The line was:\n\n    " + line)
 
 
-def ensure_venv(python):
-    """A virtual environment that works, made anew where there is none or an interrupted one."""
-    if VENV_PYTHON.exists():
+def wanted_torch():
+    """``cuda`` or ``cpu``: the name of the lock that PyTorch is taken from. Raises SetupError."""
+    asked = os.environ.get("DESKSIDE_TORCH", "")
+    if asked not in ("", "cpu", "cuda"):
+        raise SetupError(f"DESKSIDE_TORCH is cpu or cuda, not {asked}.")
+    if asked:
+        return asked
+    return "cuda" if sys.platform.startswith("linux") and not lacks_library("libcuda.so.1") else "cpu"
+
+
+def ensure_venv(python, torch):
+    """A virtual environment that works, made anew where there is none, an interrupted one, or one of the other PyTorch.
+
+    pip takes 2.13.0+cpu for 2.13.0, and asks for no hash of what is there already.
+    """
+    others = [stamp for stamp in VENV.glob(".installed-*") if not stamp.name.endswith("-" + torch)]
+    if VENV_PYTHON.exists() and not others:
         probe = subprocess.run([str(VENV_PYTHON), "-c", "import pip"], capture_output=True)
         if probe.returncode == 0:
             return
@@ -150,35 +169,71 @@ def ensure_venv(python):
     subprocess.run([python, "-m", "venv", "--clear", str(VENV)], check=True)
 
 
-def recipe(extra):
+def locks_of(extra, torch):
+    return [LOCKS / (extra + ".txt"), LOCKS / (torch + ".txt")]
+
+
+def recipe(extra, torch):
     """Hash of all that an installation depends on, the interpreter's version too: a new Python installs anew."""
     digest = hashlib.sha256(extra.encode())
     digest.update(subprocess.check_output([str(VENV_PYTHON), "-c", "import sys; print(sys.version)"]))
-    for path in (ROOT / "pyproject.toml", CONSTRAINTS):
+    for path in (ROOT / "pyproject.toml", *locks_of(extra, torch)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def install_requirements(extra):
-    """pip install the checkout (editable) and its pinned dependencies, unless the stamp says that it is done."""
-    stamps = {name: VENV / (".installed-" + name) for name in ("app", "test")}
+def pip_install(*arguments, silent=False):
+    """Run pip. Returns its exit status and, where ``silent``, what it said; else that goes where ours does."""
+    command = [str(VENV_PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if silent else {}
+    done = subprocess.run([*command, *arguments], cwd=str(ROOT), **pipes)
+    return done.returncode, (done.stdout or b"").decode(errors="replace")
+
+
+def install_cpu_torch(locked):
+    """PyTorch's CPU build for Linux, from where pip's own settings lead or else from PyTorch's index."""
+    wanted = ["--no-deps", *locked, "--requirement", str(LOCKS / "cpu.txt")]
+    status, first = pip_install(*wanted, silent=True)
+    if status == 0:
+        return
+    status, second = pip_install(*wanted, "--index-url", PYTORCH_CPU_INDEX, silent=True)
+    if status:
+        sys.stderr.write(first[-2000:] + second[-2000:])
+        raise SetupError(
+            "pip could not install PyTorch without CUDA (above is what it said). Lead pip to PyTorch's index of CPU "
+            "builds or to a folder with the file (PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS), or take the one with CUDA, "
+            "which PyPI has (DESKSIDE_TORCH=cuda, some gigabytes more)."
+        )
+
+
+def install_requirements(extra, torch):
+    """pip install the locked packages and the checkout (editable), unless the stamp says that it is done."""
+    stamps = {name: VENV / (".installed-" + name + "-" + torch) for name in ("app", "test")}
     for name in (extra, "test"):  # what the tests need includes what the application needs
-        if stamps[name].is_file() and stamps[name].read_text() == recipe(name):
+        if stamps[name].is_file() and stamps[name].read_text() == recipe(name, torch):
             return
     say("Installing the Python packages into .venv (TensorFlow and PyTorch are large: some minutes the first time)")
-    target = f"{ROOT}[test]" if extra == "test" else str(ROOT)
-    command = [str(VENV_PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    done = subprocess.run([*command, "--constraint", str(CONSTRAINTS), "--editable", target], cwd=str(ROOT))
-    if done.returncode:
+    # Wheels only: what building from source needs is in no lock.
+    locked = ["--require-hashes", "--only-binary", ":all:"]
+    if torch == "cpu" and sys.platform.startswith("linux"):
+        install_cpu_torch(locked)
+    files = [word for path in locks_of(extra, torch) for word in ("--requirement", str(path))]
+    status, _ = pip_install(*locked, *files)
+    if status:
         raise SetupError("pip could not install the packages (above is what it said).")
-    stamps[extra].write_text(recipe(extra))
+    # The checkout itself has no hash. It brings nothing in, and is built with the setuptools of the lock.
+    status, said = pip_install("--no-deps", "--no-build-isolation", "--editable", str(ROOT), silent=True)
+    if status:
+        sys.stderr.write(said)
+        raise SetupError("pip could not install the checkout itself (above is what it said).")
+    stamps[extra].write_text(recipe(extra, torch))
 
 
 def set_up(purpose):
-    python = find_python()
+    python, torch = find_python(), wanted_torch()
     install_packages(missing_packages(purpose, python))
-    ensure_venv(python)
-    install_requirements("test" if purpose == "test" else "app")
+    ensure_venv(python, torch)
+    install_requirements("test" if purpose == "test" else "app", torch)
 
 
 def run_program():
@@ -194,22 +249,11 @@ def run_program():
     return subprocess.run(command).returncode
 
 
-def lock():
-    """Rewrite constraints.txt. A ``+cpu`` suffix goes: it names one build of a version, and others have another."""
-    frozen = subprocess.check_output([str(VENV_PYTHON), "-m", "pip", "freeze", "--all", "--exclude-editable"])
-    pins = [line.split("+")[0] for line in frozen.decode().splitlines() if "==" in line and not line.startswith("pip=")]
-    header = [line for line in CONSTRAINTS.read_text().splitlines() if line.startswith("#")]
-    CONSTRAINTS.write_text("\n".join(header + sorted(pins, key=str.lower)) + "\n")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("purpose", choices=["app", "test", "run", "lock"])
+    parser.add_argument("purpose", choices=["app", "test", "run"])
     purpose = parser.parse_args().purpose
     try:
-        if purpose == "lock":
-            lock()
-            return 0
         set_up(purpose)
         return run_program() if purpose == "run" else 0
     except SetupError as error:

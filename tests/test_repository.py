@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -34,7 +33,7 @@ def tracked() -> list[Path]:
 @pytest.mark.parametrize(
     "name",
     [
-        "README.md", "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml", "constraints.txt", "main.py", ".ci/run",
+        "README.md", "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml", "SECURITY.md", "main.py", ".ci/run",
         "docs/architecture.md", "packaging/setup_env.py", "examples/README.md",
     ],
 )  # fmt: skip
@@ -86,15 +85,6 @@ def test_ci_runs_make_test() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert "make test" in script.read_text(encoding="utf-8")
-
-
-def test_every_pin_of_the_project_is_among_the_constraints() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    named = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = {pin.lower().replace("_", "-") for pin in lines if not pin.startswith("#")}
-    assert all(re.fullmatch(r"[a-z0-9.-]+==[^=+]+", pin) for pin in pins), "a constraint is no plain pin"
-    assert [pin for pin in named if re.sub(r"\[.*?\]", "", pin.lower()).replace("_", "-") not in pins] == []
 
 
 @pytest.fixture
@@ -164,8 +154,10 @@ def test_a_stamp_saves_the_second_installation(
     setup_env: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     calls: list[list[str]] = []
-    pins = tmp_path / "constraints.txt"
-    pins.write_text("click==1\n")
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    for name in ("app", "test", "cpu", "cuda"):
+        (locks / f"{name}.txt").write_text("click==1\n")
 
     def pip(command: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
         calls.append(command)
@@ -173,16 +165,21 @@ def test_a_stamp_saves_the_second_installation(
 
     monkeypatch.setattr(setup_env, "VENV", tmp_path)
     monkeypatch.setattr(setup_env, "VENV_PYTHON", Path(sys.executable))
-    monkeypatch.setattr(setup_env, "CONSTRAINTS", pins)
+    monkeypatch.setattr(setup_env, "LOCKS", locks)
     monkeypatch.setattr(setup_env.subprocess, "run", pip)
     monkeypatch.setattr(setup_env.subprocess, "check_output", lambda *a, **k: b"3.11")
-    setup_env.install_requirements("test")
-    setup_env.install_requirements("test")
-    setup_env.install_requirements("app")  # the tests' installation has all of it
-    assert len(calls) == 1
-    pins.write_text("click==2\n")
-    setup_env.install_requirements("app")
-    assert len(calls) == 2
+    setup_env.install_requirements("test", "cuda")
+    made = len(calls)
+    setup_env.install_requirements("test", "cuda")
+    setup_env.install_requirements("app", "cuda")  # the tests' installation has all of it
+    assert len(calls) == made > 0
+    (locks / "cpu.txt").write_text("click==2\n")  # no part of it
+    setup_env.install_requirements("app", "cuda")
+    assert len(calls) == made
+    for times, changed in enumerate(("test", "cuda"), start=2):
+        (locks / f"{changed}.txt").write_text("click==2\n")
+        setup_env.install_requirements("test", "cuda")
+        assert len(calls) == made * times
 
 
 # -- the tests ----------------------------------------------------------------------------------------------------
