@@ -11,7 +11,7 @@ PROCESSES = $(TEST_ENV) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfi
 TEST_ENV := QT_QPA_PLATFORM=offscreen OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-test lint types contracts test test-all test-gpu fuzz screenshots translations bench lock
+.PHONY: help run setup setup-test lint types contracts test test-all test-gpu fuzz screenshots translations bench lock audit sbom
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -61,3 +61,9 @@ bench: setup-test ## measure: the window's timer gaps, and what the checks at th
 
 lock: setup-test ## rewrite the lock files (locks/) after a change of pyproject.toml (UPGRADE=1: with newer versions)
 	$(BIN)/python packaging/lock.py $(if $(UPGRADE),--upgrade)
+
+audit: setup-test ## ask PyPI's advisories about every locked package; fails too where they cannot be asked
+	$(BIN)/python packaging/audit.py
+
+sbom: setup-test ## write the list of what is inside (CycloneDX) into build/deskside.cdx.json
+	$(BIN)/python packaging/sbom.py

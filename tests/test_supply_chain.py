@@ -1,8 +1,9 @@
-"""What is installed is locked by hash. No test here needs the network."""
+"""What is installed: locked by hash, judged by an advisory database, and listed. No test here needs the network."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -246,3 +247,98 @@ def test_an_environment_with_the_other_pytorch_or_without_hashes_is_made_anew(
     )
     setup_env.ensure_venv(sys.executable, "cpu")
     assert any("--clear" in call for call in calls) is anew
+
+
+# -- make audit ---------------------------------------------------------------------------------------------------
+FINE = {"name": "a", "version": "1", "vulns": []}
+HOLED = {"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["1.1", "2"]}]}
+HOPELESS = {"name": "a", "version": "1", "vulns": [{"id": "CVE-2", "fix_versions": []}]}
+SKIPPED = {"name": "b", "skip_reason": "Dependency not found"}
+
+
+@pytest.mark.parametrize(
+    ("report", "status", "said"),
+    [
+        ([FINE, {**FINE, "name": "b"}], 0, "None of the 2 locked packages"),
+        ([HOLED, {**FINE, "name": "b"}], 1, "a 1: CVE-1; mended in 1.1, 2"),
+        ([HOPELESS, {**FINE, "name": "b"}], 1, "a 1: CVE-2; mended in no version yet"),
+        ([FINE, SKIPPED], 2, "nothing about 1 of 2 packages: b==1."),
+        ([FINE], 2, "nothing about 1 of 2 packages: b==1."),
+        ([HOLED, SKIPPED], 2, "a 1: CVE-1"),
+        ([], 2, "nothing about 2 of 2 packages"),
+    ],
+)
+def test_an_audit_passes_only_where_every_package_was_judged(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    report: list[dict[str, object]],
+    status: int,
+    said: str,
+) -> None:
+    audit = script("audit", monkeypatch)
+    answer = json.dumps({"dependencies": report, "fixes": []})
+    monkeypatch.setattr(audit, "pins", lambda: ["a==1", "b==1"])
+    monkeypatch.setattr(
+        audit.subprocess, "run", lambda command, **k: SimpleNamespace(returncode=0, stdout=answer, stderr="")
+    )
+    monkeypatch.setattr(audit.sys, "argv", ["audit.py"])
+    assert audit.main() == status
+    assert said in capsys.readouterr().out
+
+
+def test_an_audit_without_a_network_fails_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Really run: its requests end at a proxy that is not there."""
+    audit = script("audit", monkeypatch)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(audit, "pins", lambda: ["waitress==3.0.2"])
+    monkeypatch.setattr(audit.sys, "argv", ["audit.py", "--service", "osv"])
+    assert audit.main() == 2
+    assert "could not be asked" in capsys.readouterr().out
+
+
+def test_every_lock_is_audited(monkeypatch: pytest.MonkeyPatch) -> None:
+    pins = script("audit", monkeypatch).pins()
+    wanted = {f"{name}=={version.split('+')[0]}" for lock in NAMES for name, version, _, _ in entries(lock)}
+    assert pins == sorted(wanted, key=lambda pin: pin.split("=="))
+    assert len(pins) == len({pin.split("==")[0] for pin in pins}), "pip-audit refuses a name with two versions"
+
+
+# -- make sbom ----------------------------------------------------------------------------------------------------
+def test_what_is_inside_is_listed_as_the_schema_wants(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sbom = script("sbom", monkeypatch)
+    output = tmp_path / "build" / "inside.json"
+    monkeypatch.setattr(sbom.sys, "argv", ["sbom.py", "--output", str(output)])
+    assert sbom.main() == 0  # it ends with 1 where the schema is not met
+    listed = json.loads(output.read_text(encoding="utf-8"))
+    assert (listed["bomFormat"], listed["specVersion"]) == ("CycloneDX", "1.6")
+    assert listed["metadata"]["component"]["name"] == "deskside"
+    components = {component["name"]: component for component in listed["components"]}
+    locked = {name: (version, hashes) for name, version, _, hashes in [*entries("app"), *reversed(entries("cpu"))]}
+    assert {name for name, _ in map(pin, project()[""])} - set(components) == set()
+    for name, component in components.items():
+        version, hashes = locked[name]
+        assert component["version"].split("+")[0] == version.split("+")[0]
+        assert component["purl"].startswith(f"pkg:pypi/{name}@")
+        if name != "torch":
+            (files,) = component["externalReferences"]
+            assert {f"sha256:{entry['content']}" for entry in files["hashes"]} == hashes
+    assert sum("licenses" in component for component in components.values()) > 0.9 * len(components)
+    assert components["flask"]["licenses"] == [{"license": {"acknowledgement": "declared", "id": "BSD-3-Clause"}}]
+
+
+def test_everything_inside_is_there_because_something_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bom = script("sbom", monkeypatch).build("cpu")
+    needs = {str(entry.ref): {str(needed.ref) for needed in entry.dependencies} for entry in bom.dependencies}
+    reached: set[str] = set()
+    todo = ["deskside"]
+    while todo:
+        reference = todo.pop()
+        if reference not in reached:
+            reached.add(reference)
+            todo.extend(needs.get(reference, ()))
+    assert {str(component.bom_ref) for component in bom.components} - reached == set()
