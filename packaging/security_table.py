@@ -176,10 +176,14 @@ PROPERTIES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("trust/test_properties.py::test_p24_nothing_is_announced",),
     ),
     "P25": (
-        "Packages are pinned, and too old ones are not served with.",
+        "Packages are pinned and installed by the hash of their files; too old ones are not served with; an audit "
+        "passes only where every one of them was judged.",
         (
             "trust/test_properties.py::test_p25_pins_are_exact_and_above_the_floors",
             "engine/test_floors.py::test_one_below_is_named_with_what_mends_it",
+            "test_supply_chain.py::test_every_locked_package_has_hashes",
+            "test_supply_chain.py::test_what_is_fetched_is_held_to_its_hash",
+            "test_supply_chain.py::test_an_audit_passes_only_where_every_package_was_judged",
         ),
     ),
     "P26": (
