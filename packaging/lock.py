@@ -41,16 +41,16 @@ Lock = dict[str, str]
 """The text of each package's entry: its pin, hashes, and who needs it."""
 
 
-def resolve(extra: str | None, upgrade: bool) -> Lock:
-    """What uv finds for pyproject.toml with one of its extras. The present locks are what it keeps to."""
+def resolve(extras: list[str], known: Lock, upgrade: bool = False) -> Lock:
+    """What uv finds for pyproject.toml with some of its extras. It keeps to what is ``known`` where that still fits."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "lock.txt"
-        output.write_text("".join(text for name in ("test", "cuda") for text in read(name).values()))
+        output.write_text("".join(known.values()), encoding="utf-8")
         command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--output-file", str(output)]
         command += ["--universal", "--python-version", ".".join(map(str, OLDEST)), "--generate-hashes"]
-        command += ["--no-header", "--quiet", *(["--extra", extra] if extra else [])]
-        command += ["--upgrade"] if upgrade else []
-        subprocess.run(command, cwd=ROOT, check=True)
+        # One version for every Python, where there is one that fits: what is tested on one is what runs on another.
+        command += ["--fork-strategy", "fewest", "--no-header", "--quiet", *(["--upgrade"] if upgrade else [])]
+        subprocess.run([*command, *(word for extra in extras for word in ("--extra", extra))], cwd=ROOT, check=True)
         return entries(output.read_text(encoding="utf-8"))
 
 
@@ -106,22 +106,26 @@ def cpu_hashes(page: str, version: str) -> list[str]:
     return sorted(value for build, value in found if build and build["version"] == version)
 
 
+def without_gpus(lock: Lock) -> Lock:
+    return {name: text for name, text in lock.items() if name != "torch" and not FOR_GPUS.fullmatch(name)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--upgrade", action="store_true")
     upgrade = parser.parse_args().upgrade
-    # The tests' set first, and the others held to it: a package has one version, whichever sets it is in.
-    both = resolve("test", upgrade)
-    torch = both["torch"]
-    write("cpu", {"torch": cpu_build(pin(torch)) + torch.replace(" \\\n", " ; sys_platform != 'linux' \\\n", 1)})
-    write("test", {name: text for name, text in both.items() if name != "torch" and not FOR_GPUS.fullmatch(name)})
-    app, cuda = resolve(None, False), resolve("gpu", upgrade)
-    for name, text in [*app.items(), *cuda.items()]:
-        if pin(text) != pin(both.get(name, text)):
-            raise SystemExit(f"{name} got two versions, {pin(text)} and {pin(both[name])}: pin it in pyproject.toml.")
-    app = {name: text for name, text in app.items() if name != "torch" and not FOR_GPUS.fullmatch(name)}
-    write("app", app)
-    write("cuda", {name: text for name, text in cuda.items() if name not in app})
+    # All together first, and each set held to that: a package has one version, whichever sets it is in.
+    whole = resolve(["test", "gpu"], {**read("cuda"), **read("test")}, upgrade)
+    test, app, cuda = (resolve(extras, whole) for extras in (["test"], [], ["gpu"]))
+    for name, text in [*test.items(), *app.items(), *cuda.items()]:
+        if pin(text) != pin(whole[name]):
+            raise SystemExit(f"{name} got two versions, {pin(text)} and {pin(whole[name])}: pin it in pyproject.toml.")
+    torch = whole["torch"]
+    cpu = cpu_build(pin(torch)) + torch.replace(" \\\n", " ; sys_platform != 'linux' \\\n", 1)
+    write("cpu", {"torch": cpu})
+    write("test", without_gpus(test))
+    write("app", without_gpus(app))
+    write("cuda", {name: text for name, text in cuda.items() if name not in without_gpus(app)})
 
 
 if __name__ == "__main__":
