@@ -3,8 +3,9 @@
 Linux: Landlock (linux/landlock.h) for what may be read and written; a seccomp filter (linux/seccomp.h,
 linux/filter.h) against programs, processes, sockets, signals, debugging, shared memory and the change of what belongs
 to a file beside its contents, which Landlock does not cover; ``PR_SET_NO_NEW_PRIVS``, no capabilities but those of
-reading, and resource limits. What a kernel does not offer is left out and told. Elsewhere nothing is done yet, and that
-is told too. The parent's death needs no signal: the child ends when its channel does.
+reading, and resource limits. What a kernel does not offer is left out and told. Windows and macOS have modules of
+their own (:mod:`~engine.worker.sandbox_windows`, :mod:`~engine.worker.sandbox_macos`), not run yet. The parent's
+death needs no signal: the child ends when its channel does.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from engine.worker.sandbox_macos import enter_seatbelt, profile
+from engine.worker.sandbox_windows import enter_job
 
 VARIABLE = "DESKSIDE_SANDBOX"
 """Of the environment: an :class:`Order` as JSON; taken out before anything else runs. Without it nothing is done."""
@@ -99,8 +103,12 @@ def enter_as_ordered(environment: MutableMapping[str, str] = os.environ) -> Reac
 
 def enter(order: Order, system: str = sys.platform) -> Reached:
     """Follow ``order`` in this process and all that it starts. Best effort: the result says how much was reached."""
+    if system == "win32":
+        return _enter_windows(order)
+    if system == "darwin":
+        return _enter_macos(order)
     if system != "linux":
-        return Reached(reasons=("This system's own means are not used yet.",))
+        return Reached(reasons=("This system has no means that Deskside knows.",))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return Reached(reasons=(f"Privileges could not be given up: {os.strerror(ctypes.get_errno())}.",))
@@ -113,6 +121,27 @@ def enter(order: Order, system: str = sys.platform) -> Reached:
     # Shared memory and the rights of files are the filter's part.
     files, memory = files and processes, memory and (processes or not bounded)
     return Reached(files, processes, processes, memory, tuple(reasons))
+
+
+def _enter_windows(order: Order) -> Reached:
+    reasons = ["Files and network: a job keeps neither back."]
+    loader: Any = ctypes  # WinDLL is there on Windows only
+    entered = _attempt(
+        reasons,
+        "Processes and memory",
+        lambda: enter_job(order.memory_bytes, loader.WinDLL("kernel32", use_last_error=True)),
+    )
+    return Reached(processes=entered, memory=entered, reasons=tuple(reasons))
+
+
+def _enter_macos(order: Order) -> Reached:
+    reasons = ["Memory: this system bounds no process's."]
+    reads = None if order.reads is None else (*_readable(), *map(os.path.realpath, order.reads))
+    text = profile(reads, map(os.path.realpath, order.writes))
+    entered = _attempt(
+        reasons, "Files, network and processes", lambda: enter_seatbelt(text, ctypes.CDLL("/usr/lib/libSystem.B.dylib"))
+    )
+    return Reached(files=entered, network=entered, processes=entered, reasons=tuple(reasons))
 
 
 class _NotOffered(OSError):

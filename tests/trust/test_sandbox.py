@@ -272,9 +272,7 @@ def test_what_is_not_reached_is_told() -> None:
     }  # fmt: skip
     compiled = enter_as_ordered({VARIABLE: COMPILED_PACKAGE})
     assert (compiled.level, len(compiled.reasons)) == ("none", 1)
-    for system in ("win32", "darwin"):
-        reached = enter(Order((), ()), system)
-        assert (reached.level, len(reached.reasons)) == ("none", 1)
+    assert enter(Order((), ()), "sunos5").level == "none"
     assert Reached(files=True).level == "partial"
     assert Reached(True, True, True, True).level == "full"
 
