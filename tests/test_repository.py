@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.sources import syntax_tree
+from tests.sources import load_script, syntax_tree
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -89,12 +88,7 @@ def test_ci_runs_make_test() -> None:
 
 @pytest.fixture
 def setup_env() -> ModuleType:
-    found = importlib.util.spec_from_file_location("setup_env", ROOT / "packaging" / "setup_env.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "packaging" / "setup_env.py")
 
 
 def test_setting_up_needs_only_the_standard_library() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -14,6 +13,8 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+
+from tests.sources import load_script
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ["app", "cpu", "cuda", "test"]
@@ -46,12 +47,7 @@ def project() -> dict[str, list[str]]:
 def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A script of ``packaging``, which the others import as it is run: from its own folder."""
     monkeypatch.syspath_prepend(str(ROOT / "packaging"))
-    spec = importlib.util.spec_from_file_location(f"packaging_{name}", ROOT / "packaging" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "packaging" / f"{name}.py")
 
 
 # -- locks --------------------------------------------------------------------------------------------------------

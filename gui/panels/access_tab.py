@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Signal
 from PySide6.QtGui import QGuiApplication, QShowEvent
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from engine.serving_types import CertificateInfo, KeyInfo
 from engine.settings import Settings
@@ -14,7 +14,7 @@ from gui.icons import IconLabel
 from gui.language import tr
 from gui.model_shelf import ModelShelf
 from gui.panels.door_names import DoorNames
-from gui.panels.setting_row import Change
+from gui.panels.setting_row import Change, scrolled
 from gui.request_code import as_curl
 from gui.server_bridge import ServerBridge
 from gui.widgets.banner import Banner
@@ -78,9 +78,7 @@ class AccessTab(QWidget):
         form.addWidget(self.per_minute)
         form.addWidget(label(tr("a minute"), "small"))
         form.addWidget(self.make_button)
-        held = QWidget()
-        held.setObjectName("clear")
-        box = QVBoxLayout(held)
+        box = scrolled(self)
         box.setContentsMargins(16, 12, 16, 8)
         box.setSpacing(10)
         box.addLayout(form)
@@ -90,14 +88,6 @@ class AccessTab(QWidget):
         box.addLayout(self._rows)
         box.addWidget(self.names)
         box.addStretch(1)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        area.setWidget(held)
-        area.viewport().setObjectName("clear")
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)

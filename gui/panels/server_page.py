@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import QRectF, Qt, QTimer, Signal
 from PySide6.QtGui import QHideEvent, QPainter, QPaintEvent, QShowEvent
-from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from engine.errors import EngineError, ServerStartError
 from engine.events import Snapshot
@@ -19,7 +19,7 @@ from gui.panels.encryption_row import EncryptionRow
 from gui.panels.reach_card import ReachCard
 from gui.panels.server_charts import ServerCharts
 from gui.panels.server_tabs import ServerTabs
-from gui.panels.setting_row import Change
+from gui.panels.setting_row import Change, scrolled
 from gui.server_bridge import ServerBridge
 from gui.server_meter import ServerMeter
 from gui.widgets.banner import Banner
@@ -92,21 +92,9 @@ class ServerPage(QWidget):
         self._lan_url = ""
         self.encryption = EncryptionRow()
         # A low window scrolls; else rows would be drawn over each other where there are many addresses.
-        held = QWidget()
-        held.setObjectName("clear")
-        held.setMinimumWidth(1)  # a narrow window elides, it does not scroll sideways
-        box = QVBoxLayout(held)
+        box = scrolled(self, sideways=False)
         box.setContentsMargins(20, 14, 20, 14)
         box.setSpacing(12)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(held)
-        area.viewport().setObjectName("clear")
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
         self.tabs.setMinimumHeight(LOWEST_TABS)
         self.tabs.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Ignored)
         box.addWidget(self.banner)

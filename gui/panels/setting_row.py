@@ -21,7 +21,7 @@ def setting_row(title: str, words: str, control: QWidget) -> QHBoxLayout:
     texts = QVBoxLayout()
     texts.setSpacing(1)
     texts.addWidget(label(title, "strong"))
-    texts.addWidget(label(words, "small"))
+    texts.addWidget(label(words, "small", wrap=True))
     row = QHBoxLayout()
     row.setContentsMargins(0, 8, 0, 8)
     row.setSpacing(16)
@@ -41,8 +41,8 @@ def ask_change(change: Change, banner: Banner, section: str, **values: object) -
     return True
 
 
-def scrolled(parent: QWidget) -> QVBoxLayout:
-    """The rows of a tab, which scroll where the window is low."""
+def scrolled(parent: QWidget, *, sideways: bool = True) -> QVBoxLayout:
+    """The rows of a page or a tab, which scroll where the window is low; without ``sideways`` a narrow one elides."""
     held = QWidget()
     held.setObjectName("clear")
     rows = QVBoxLayout(held)
@@ -51,6 +51,9 @@ def scrolled(parent: QWidget) -> QVBoxLayout:
     area = QScrollArea()
     area.setWidgetResizable(True)
     area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    if not sideways:
+        held.setMinimumWidth(1)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setWidget(held)
     area.viewport().setObjectName("clear")
     outer = QVBoxLayout(parent)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from engine.settings import Settings, SettingsStore, replace_setting
 from gui.autostart import Autostart, autostart
 from gui.engine_bridge import EngineBridge
 from gui.error_text import error_text
 from gui.language import LANGUAGES, mark, tr
+from gui.panels.setting_row import setting_row
 from gui.session import program_command
 from gui.widgets.basics import Card, label, line, spin_box
 from gui.widgets.segmented import Segmented, translated
@@ -79,13 +80,13 @@ class SettingsPage(QWidget):
         rows = QVBoxLayout(card)
         rows.setContentsMargins(20, 8, 20, 8)
         rows.setSpacing(0)
-        rows.addLayout(self._row(tr("Look"), tr("Light or dark, or whatever the desktop uses."), self.theme))
+        rows.addLayout(setting_row(tr("Look"), tr("Light or dark, or whatever the desktop uses."), self.theme))
         rows.addWidget(line())
         speaks = tr("From the next start. What the engine tells scripts and the log stays English.")
-        rows.addLayout(self._row(tr("Language"), speaks, self.language))
+        rows.addLayout(setting_row(tr("Language"), speaks, self.language))
         rows.addWidget(line())
         doubt = tr("Answers whose best score is below this are marked amber.")
-        rows.addLayout(self._row(tr("Close call below"), doubt, self.doubtful))
+        rows.addLayout(setting_row(tr("Close call below"), doubt, self.doubtful))
         again = tr("The models of the last time, and the server's switch where it stood.")
         beside = tr("Closing the window leaves Deskside beside the clock, still serving.")
         no_tray = tr("This desktop has no place beside the clock: closing quits.")
@@ -101,7 +102,7 @@ class SettingsPage(QWidget):
             (tr("Close models nobody asks"), tr("After this long; the next question opens them again."), self.idle),
         ):
             rows.addWidget(line())
-            rows.addLayout(self._row(title, words, control))
+            rows.addLayout(setting_row(title, words, control))
         where = (
             tr("Kept in {path}").format(path=store.path) if store is not None else tr("Kept until this window closes.")
         )
@@ -112,19 +113,6 @@ class SettingsPage(QWidget):
         box.addWidget(card)
         box.addWidget(label(where, "hint"))
         box.addStretch(1)
-
-    @staticmethod
-    def _row(title: str, text: str, control: QWidget) -> QHBoxLayout:
-        words = QVBoxLayout()
-        words.setSpacing(2)
-        words.addWidget(label(title, "strong"))
-        words.addWidget(label(text, "small", wrap=True))
-        row = QHBoxLayout()
-        row.setContentsMargins(0, 12, 0, 12)
-        row.setSpacing(16)
-        row.addLayout(words, 1)
-        row.addWidget(control, 0, Qt.AlignmentFlag.AlignVCenter)
-        return row
 
     @staticmethod
     def _switch(name: str, on: bool) -> Segmented:

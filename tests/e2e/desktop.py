@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import select
 import shutil
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.e2e.program import PATIENCE_S, ROOT
+from tests.sources import load_script
 
 SCREEN = (1600, 1000)
 
@@ -22,11 +22,7 @@ def require_desktop() -> None:
     """Skip, with the reason, where this machine has no such desktop; fail where setting up would have installed it."""
     if not sys.platform.startswith("linux"):
         pytest.skip("an X server of its own needs Linux")
-    found = importlib.util.spec_from_file_location("setup_env", ROOT / "packaging" / "setup_env.py")
-    assert found is not None
-    assert found.loader is not None
-    setup_env = importlib.util.module_from_spec(found)
-    found.loader.exec_module(setup_env)
+    setup_env = load_script(ROOT / "packaging" / "setup_env.py")
     missing = setup_env.missing_for_desktop()
     if not missing:
         return

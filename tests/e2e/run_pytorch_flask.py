@@ -5,20 +5,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
 from engine import Engine
 from tests.engine.engine_harness import fake
+from tests.sources import load_script
 
 if __name__ == "__main__":
     path = Path(__file__).resolve().parents[2] / "examples" / "embedding" / "pytorch_flask.py"
-    found = importlib.util.spec_from_file_location("pytorch_flask", path)
-    assert found is not None
-    assert found.loader is not None
-    example = importlib.util.module_from_spec(found)
-    found.loader.exec_module(example)
+    example = load_script(path)
     folder, port, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     with Engine(folder=folder) as engine:
         engine.load(fake("slow", delay_s=seconds))

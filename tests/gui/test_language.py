@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ast
 import gettext
-import importlib.util
 import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from PySide6.QtCore import QCoreApplication, QLocale
@@ -23,7 +21,7 @@ from gui.error_text import FileProblem, error_text
 from gui.language import LANGUAGES, counted, tr, use_language
 from gui.main_window import MainWindow
 from tests.gui.conftest import WindowFactory
-from tests.sources import syntax_tree
+from tests.sources import load_script, syntax_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHERS = [code for code in LANGUAGES if code != "en"]
@@ -33,16 +31,7 @@ DATA = re.compile(
 """What is no sentence: names, keys, examples of addresses."""
 
 
-def _load_tool() -> ModuleType:
-    found = importlib.util.spec_from_file_location("translations", ROOT / "packaging" / "translations.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
-TOOL = _load_tool()
+TOOL = load_script(ROOT / "packaging" / "translations.py")
 
 
 @pytest.fixture

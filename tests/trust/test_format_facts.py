@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +14,7 @@ from engine.formats.torch_export import AOT_NAME
 from engine.identity import MODEL_SUFFIXES
 from engine.worker import runtimes
 from tests.e2e.format_cases import CASES
+from tests.sources import load_script
 
 ROOT = Path(__file__).parents[2]
 SEEDS = ROOT / "tests" / "fuzz" / "seeds"
@@ -24,12 +24,7 @@ READABLE = ("model.keras", "model.h5", "model.tflite", "model.onnx", "script.pt"
 
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("model_formats", ROOT / "packaging" / "model_formats.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "packaging" / "model_formats.py")
 
 
 def test_the_document_is_what_the_code_says(generator: ModuleType) -> None:

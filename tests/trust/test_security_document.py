@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.sources import load_script
 from tests.trust.evidence import missing_tests
 
 SCRIPT = Path(__file__).resolve().parents[2] / "packaging" / "security_table.py"
@@ -15,12 +15,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "packaging" / "security_table.py"
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("security_table", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def test_the_document_is_what_the_table_says(table: ModuleType) -> None:
