@@ -281,6 +281,7 @@ def test_every_request_leaves_once_and_in_its_turn() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_every_request_leaves_once_and_in_its_turn_for_long() -> None:
     for_a_while(lambda how: run_state_machine_as_test(SchedulerMachine, settings=how), 100, stateful_step_count=80)
 
