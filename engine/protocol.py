@@ -162,6 +162,11 @@ def read_frame(stream: Readable, limits: Limits = Limits()) -> Message | None:
 
 
 _DTYPE_KINDS = frozenset("biuf")
+# A table, not np.dtype(name): that reads a language of its own, and evaluates what it takes for a literal.
+_DTYPES = {
+    dtype.name: dtype.newbyteorder("<")
+    for dtype in map(np.dtype, "?" + np.typecodes["AllInteger"] + np.typecodes["Float"])
+}
 STRING_DTYPE = "str"
 """Text tensors travel as one JSON list of strings, row-major."""
 
@@ -195,14 +200,17 @@ def unpack_tensor(meta: dict[str, Any], buffer: Buffer) -> tuple[str, NDArray[An
             raise ProtocolError(f"tensor {name!r}: text is not JSON") from error
         if not isinstance(texts, list) or len(texts) != prod(shape) or not all(isinstance(t, str) for t in texts):
             raise ProtocolError(f"tensor {name!r}: text does not fill shape {shape}")
-        return name, np.array(texts, dtype=object).reshape(shape)
-    try:
-        numpy_dtype = np.dtype(dtype)
-    except TypeError as error:
-        raise ProtocolError(f"tensor {name!r} has unknown dtype {dtype!r}") from error
-    if numpy_dtype.kind not in _DTYPE_KINDS:
-        raise ProtocolError(f"tensor {name!r} has dtype {dtype!r}")
-    numpy_dtype = numpy_dtype.newbyteorder("<")
+        return name, _shaped(name, np.array(texts, dtype=object), shape)
+    numpy_dtype = _DTYPES.get(dtype)
+    if numpy_dtype is None:
+        raise ProtocolError(f"tensor {name!r} has dtype {dtype[:40]!r}")
     if prod(shape) * numpy_dtype.itemsize != memoryview(buffer).nbytes:
         raise ProtocolError(f"tensor {name!r}: {memoryview(buffer).nbytes} bytes do not fill {dtype}{shape}")
-    return name, np.frombuffer(buffer, dtype=numpy_dtype).reshape(shape)
+    return name, _shaped(name, np.frombuffer(buffer, dtype=numpy_dtype), shape)
+
+
+def _shaped(name: str, flat: NDArray[Any], shape: list[int]) -> NDArray[Any]:
+    try:
+        return flat.reshape(shape)
+    except (ValueError, OverflowError) as error:  # of no elements, but with sides beyond what an array may have
+        raise ProtocolError(f"tensor {name!r} has an impossible shape") from error

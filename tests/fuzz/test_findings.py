@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.protocol import ProtocolError, unpack_tensor
 from tests.fuzz.framing import Seen, ours
 
 HEAD = b"HTTP/1.1\r\nHost: a\r\n"
@@ -36,3 +37,13 @@ def test_f3_request_lines_of_other_forms_are_refused(head: bytes) -> None:
 def test_f4_a_bare_line_feed_before_a_request_is_refused_however_it_comes(cuts: tuple[int, ...]) -> None:
     """Once taken where it came with the rest, and refused where it came alone."""
     assert ours(b"\nPOST * HTTP/1.1\r\n\r\n", cuts).end == "refused"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "data"),
+    [("2f4(", [0], b""), (",", [0], b""), ("float32", [0, 1 << 62, 8], b""), ("str", [0, 1 << 63], b"[]")],
+)
+def test_f5_a_tensor_of_no_dtype_or_no_shape_is_a_broken_frame(dtype: str, shape: list[int], data: bytes) -> None:
+    """Once ValueError, SyntaxError and OverflowError out of NumPy, which took the dtype for an expression."""
+    with pytest.raises(ProtocolError):
+        unpack_tensor({"name": "x", "dtype": dtype, "shape": shape}, data)
