@@ -42,20 +42,25 @@ from __future__ import annotations
 
 
 class EngineError(Exception):
-    """Base of the tree. ``message`` is one sentence a person can read."""
+    """Base of the tree. ``message`` is one sentence a person can read; of halves of characters, which no UTF-8 can
+    hold, it has a question mark each, so that it can always be sent."""
 
     code = "internal"
 
     def __init__(self, message: str, *, code: str | None = None, details: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.details = details
+        self.message = _sendable(message)
+        super().__init__(self.message)
+        self.details = _sendable(details)
         """Longer text for a "Details" fold (a worker's last lines on stderr). Never sent over the network."""
         if code is not None:
             self.code = code
 
     def __str__(self) -> str:
         return self.message
+
+
+def _sendable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 class ModelError(EngineError):

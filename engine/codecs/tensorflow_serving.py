@@ -79,6 +79,8 @@ def _parsed(data: bytes) -> dict[str, Any]:
         # TensorFlow Serving reads the bare words NaN and Infinity, which JSON has not.
         try:
             value = json.loads(data)
+            if b"\\ud" in data.lower():  # half a character, which Python lets pass: no text that can be sent on
+                json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise Malformed(f"JSON Parse error: {first.msg} at offset: {first.pos}") from error
     if not isinstance(value, dict):

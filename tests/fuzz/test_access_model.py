@@ -49,6 +49,10 @@ PEERS: dict[str, str] = {
     "fe80::7%eth0": "fe80::/64",
 }  # fmt: skip
 """Addresses to ask from -> whose they are, for counting."""
+NEIGHBOURS = (
+    ("2001:db8::1", "2001:db8::2"), ("2001:db8::1", "2001:db8:0:1::1"), ("192.168.1.77", "::ffff:192.168.1.77"),
+    ("192.168.1.77", "192.168.1.78"),
+)  # fmt: skip
 ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/"): ("", ""), ("GET", "/docs"): ("", ""), ("GET", "/health/live"): ("", ""),
     ("GET", "/v2/health/ready"): ("", ""), ("POST", "/pair"): ("", ""), ("GET", "/openapi.json"): ("", ""),
@@ -64,6 +68,11 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
 """What may be asked -> the right that it needs ("" for none) and the model that it names."""
 KEYLESS = ("/", "/docs", "/openapi.json", "/health/live", "/v2/health/ready")
 NO_ROUTES = ("//predict/wine", "/predict/wine/", "/predict/../models", "/predict/wi%6ee", "/v2/health/../models", "")
+OTHER_HOSTS = (
+    "LOCALHOST:8765", "192.168.1.24:8765", "proxy.example:8765", "front.example:81", "proxy.example", "evil.example",
+    "localhost", "localhost:1", "", " ", None, "localhost:8765, evil", "localhost:8765,localhost:8765",
+    "desk.local.:8765", "localhost:8765.evil.example", "front.example:81@evil.example",
+)  # fmt: skip
 OWN, FOREIGN = ("http://localhost:8765", "HTTP://desk.local:8765"), ("https://a.example", "http://b.example:81")
 OTHER_ORIGINS = ("null", "file://", "http://localhost:1", "https://evil.example", "http://localhost:8765, null", "")
 
@@ -116,12 +125,7 @@ QUESTIONS = st.builds(
     lambda route, **parts: Question(*route, **parts),
     st.sampled_from([*ROUTES] * 3 + [("POST", path) for path in NO_ROUTES]),
     peer=st.sampled_from(("192.168.1.77",) * 4 + tuple(PEERS)),
-    host=st.sampled_from(
-        ("localhost:8765",) * 20
-        + ("LOCALHOST:8765", "192.168.1.24:8765", "proxy.example", "evil.example", "localhost", "localhost:1")
-        + ("", " ", None, "localhost:8765, evil", "localhost:8765,localhost:8765", "desk.local.:8765")
-        + ("proxy.example:8765",)
-    ),
+    host=st.sampled_from(("localhost:8765",) * 20 + OTHER_HOSTS),
     origin=st.sampled_from((None,) * 12 + OWN + FOREIGN + OTHER_ORIGINS),
     fetch=st.sampled_from(
         ((None, None, None),) * 8
@@ -141,7 +145,7 @@ class AccessMachine(RuleBasedStateMachine):
         self.stores = [KeyStore(self.path), KeyStore(self.path)]
         """This program's, and that of another one (``deskside keys``)."""
         self.now = 1000.0
-        hosts, origins = host_rules(HOST_NAMES, 8765, ("proxy.example",))
+        hosts, origins = host_rules(HOST_NAMES, 8765, ("proxy.example", "front.example:81"))
         self.rules = AccessRules(hosts, origins, key_required=True)
         self.door = Door(self.rules, requests_inside=100)
         self.door.bad_keys = BadKeyLog(lambda: self.now)
@@ -251,18 +255,24 @@ class AccessMachine(RuleBasedStateMachine):
         self.now += seconds
 
     # -- steps: callers ----------------------------------------------------------------------------------------------
-    @rule(question=QUESTIONS, data=st.data())
-    def ask(self, question: Question, data: st.DataObject) -> None:
-        self._ask(self._with_key(question, data))
+    @rule(questions=st.lists(QUESTIONS, min_size=3, max_size=12), data=st.data())
+    def ask(self, questions: list[Question], data: st.DataObject) -> None:
+        for question in questions:
+            self._ask(self._with_key(question, data))
 
     @rule(route=st.sampled_from([r for r, (right, _) in ROUTES.items() if right]), data=st.data())
     def ask_well(self, route: tuple[str, str], data: st.DataObject) -> None:
         """Nothing wrong but, perhaps, the key: deep into what a key may."""
         self._ask(self._with_key(Question(*route, "192.168.1.78"), data))
 
-    @rule(peer=st.sampled_from(tuple(PEERS)), times=st.integers(1, 12), pause=st.sampled_from((0.0, 0.0, 1.0, 7.0)))
-    def guess(self, peer: str, times: int, pause: float) -> None:
+    @rule(
+        peers=st.sampled_from(NEIGHBOURS) | st.tuples(st.sampled_from(tuple(PEERS))),
+        times=st.integers(8, 12), pause=st.sampled_from((0.0, 0.0, 1.0, 6.5, 7.0)),
+    )  # fmt: skip
+    def guess(self, peers: tuple[str, ...], times: int, pause: float) -> None:
+        """From one address, or from two in turn that count as one or as two."""
         for n in range(times):
+            peer = peers[n % len(peers)]
             self._ask(Question("GET", "/models", peer, authorization=f"Bearer guess{n}", secret=""))
             self.now += pause
 
@@ -322,7 +332,7 @@ class AccessMachine(RuleBasedStateMachine):
 
         if q.host is None or not q.host.strip() or "," in q.host:
             return 400, "bad_host"
-        if q.host.lower() not in {*(f"{name}:8765" for name in HOST_NAMES), "proxy.example", "proxy.example:8765"}:
+        if q.host.lower() not in {*(f"{name}:8765" for name in (*HOST_NAMES, "proxy.example")), "front.example:81"}:
             return 403, "bad_host"
         address = "127.0.0.1" if q.peer == "::ffff:127.0.0.1" else q.peer.removeprefix("::ffff:")
         if address in rules.denied:
@@ -357,7 +367,9 @@ class AccessMachine(RuleBasedStateMachine):
     def _from_elsewhere(self, q: Question, path: str) -> bool:
         if q.method == "OPTIONS" and q.preflight:
             return True
-        if q.origin is not None and q.origin.lower() not in {f"http://{name}:8765" for name in HOST_NAMES}:
+        if q.origin is not None and q.origin.lower() not in {
+            f"http://{name}:8765" for name in (*HOST_NAMES, "proxy.example")
+        }:
             return True
         site, mode, dest = q.fetch
         link = q.method == "GET" and path in ("/", "/docs") and mode == "navigate" and dest in (None, "document")

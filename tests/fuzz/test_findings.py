@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from engine.protocol import ProtocolError, unpack_tensor
+from engine.codecs import tensorflow_serving
+from engine.codecs.wire_inputs import ModelFace
+from engine.errors import Malformed, UnusableInput
+from engine.model_spec import TensorSpec
+from engine.protocol import ProtocolError, encode_frame, unpack_tensor
+from engine.worker.answers import error_json
 from tests.fuzz.framing import Seen, ours
 
 HEAD = b"HTTP/1.1\r\nHost: a\r\n"
@@ -47,3 +52,21 @@ def test_f5_a_tensor_of_no_dtype_or_no_shape_is_a_broken_frame(dtype: str, shape
     """Once ValueError, SyntaxError and OverflowError out of NumPy, which took the dtype for an expression."""
     with pytest.raises(ProtocolError):
         unpack_tensor({"name": "x", "dtype": dtype, "shape": shape}, data)
+
+
+FACE = ModelFace("m", (TensorSpec("x", "float32", (-1,)),))
+
+
+@pytest.mark.parametrize("text", [b'"\\ud800"', b'["a\\uDfFf"]', b'{"\\udc00": 1}'])
+def test_f6_half_a_character_is_no_json(text: bytes) -> None:
+    """Once read, and quoted in an error that no worker could send: its process ended over it."""
+    with pytest.raises(Malformed):
+        tensorflow_serving.read(b'{"inputs": ' + text + b"}", {"verb": "predict"}, FACE)
+    with pytest.raises(UnusableInput):  # a whole one
+        tensorflow_serving.read(b'{"inputs": ["\\ud83d\\ude00", NaN]}', {"verb": "predict"}, FACE)
+
+
+def test_f6_every_error_can_be_sent() -> None:
+    error = UnusableInput("There is no column \ud800.", details="in \udcff")
+    encode_frame(error_json(error))
+    assert (error.message, str(error)) == ("There is no column ?.",) * 2
