@@ -43,7 +43,9 @@ def read_npy(data: Data) -> Array:
             header = np.lib.format.read_array_header_2_0(stream, max_header_size=_MAX_HEADER_CHARACTERS)
         else:
             raise Malformed(f"This .npy file has format version {version[0]}.{version[1]}; 1.0 and 2.0 can be read.")
-    except (ValueError, SyntaxError, TypeError, OverflowError, RecursionError, MemoryError) as error:
+    except Malformed:
+        raise
+    except Exception as error:  # the header is Python to NumPy: what tokenize, ast and dtype raise
         raise Malformed("This is not a readable .npy file: its header is damaged.") from error
     shape, fortran, dtype = header
     if dtype.kind not in _KINDS or dtype.hasobject:
@@ -55,7 +57,10 @@ def read_npy(data: Data) -> Array:
     if len(rest) != expected:
         raise Malformed(f"The .npy file is cut short or too long: {expected} bytes expected, {len(rest)} found.")
     array = np.frombuffer(rest, dtype=dtype) if expected else np.zeros(prod(shape), dtype=dtype)
-    array = array.reshape(shape, order="F" if fortran else "C")
+    try:
+        array = array.reshape(shape, order="F" if fortran else "C")
+    except (ValueError, OverflowError) as error:  # of no elements, but with sides beyond what an array may have
+        raise Malformed("This is not a readable .npy file: its shape is impossible.") from error
     return _plain(array)
 
 
@@ -80,15 +85,26 @@ def read_npz(data: Data) -> dict[str, Array]:
 
 
 def _plain(array: Array) -> Array:
-    """Native byte order; text as ``str`` objects. Raises Malformed for bytes that are not UTF-8."""
+    """Native byte order; text as ``str`` objects. Raises Malformed for bytes that are not UTF-8, and for numbers that
+    are no characters."""
     if array.dtype.kind == "S":
         try:
             array = np.char.decode(array, "utf-8")
         except UnicodeDecodeError as error:
             raise Malformed("The array holds bytes that are not UTF-8 text.") from error
     if array.dtype.kind == "U":
+        _check_characters(array)
         return array.astype(object)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _check_characters(array: Array) -> None:
+    """Raises Malformed for numbers beyond U+10FFFF, of which NumPy makes no ``str``, and for halves of characters."""
+    if not array.nbytes:
+        return
+    codes = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes <= 0xDFFF))).any():
+        raise Malformed("The array holds numbers that are no characters.")
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

@@ -5,9 +5,11 @@ The list with what was wrong and where it is mended is ``docs/fuzzing.md``.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from engine.codecs import tensorflow_serving
+from engine.codecs.arrays import read_npy
 from engine.codecs.wire_inputs import ModelFace
 from engine.errors import Malformed, UnusableInput
 from engine.model_spec import TensorSpec
@@ -70,3 +72,29 @@ def test_f6_every_error_can_be_sent() -> None:
     error = UnusableInput("There is no column \ud800.", details="in \udcff")
     encode_frame(error_json(error))
     assert (error.message, str(error)) == ("There is no column ?.",) * 2
+
+
+def npy(descr: str, shape: str, data: bytes = b"") -> bytes:
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [npy("'<f4'", "(0,)} (("), npy("'<f4'", "(0, 4611686018427387904, 8)"), npy("'2f4('", "(0,)"), npy("','", "()")],
+)
+def test_f7_a_damaged_header_of_an_array_is_malformed(data: bytes) -> None:
+    """Once an open bracket was a TokenError, and an impossible shape without elements a ValueError: 500."""
+    with pytest.raises(Malformed):
+        read_npy(data)
+
+
+@pytest.mark.parametrize("number", [0x110000, 0xFFFFFFFF, 0xD800, 0xDFFF])
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_f8_text_of_no_characters_is_malformed(number: int, order: str) -> None:
+    """Once SystemError beyond U+10FFFF, and half a character as text: 500."""
+    mark = "<" if order == "little" else ">"
+    with pytest.raises(Malformed):
+        read_npy(npy(f"'{mark}U1'", "(1,)", number.to_bytes(4, order)))  # type: ignore[arg-type]  # one of the two
+    assert read_npy(npy(f"'{mark}U2'", "(1,)", "é😀".encode(f"utf-32-{order[0]}e"))).tolist() == ["é😀"]
+    assert read_npy(npy(f"'{mark}U2'", "(0,)")).dtype == np.dtype(object)
