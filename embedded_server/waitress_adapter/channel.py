@@ -74,7 +74,8 @@ class JsonErrorTask(ErrorTask):
         self.response_headers = json_headers(answer, body)
         self.set_close_on_finish()
         self.content_length = len(body)
-        self.write(body)
+        # An answer to HEAD has no body (RFC 9110 §9.3.2): a client would take it for the next answer.
+        self.write(b"" if getattr(asked, "command", "") == "HEAD" else body)
 
 
 class ClosingTask(WSGITask):

@@ -191,8 +191,8 @@ class StrictParser(HTTPRequestParser):
         return len(data)
 
     def _start_line_alone(self, error: Error) -> None:
-        """waitress's tasks read fields that only a parsed head has."""
-        super().parse_header(b"GET / HTTP/1.0\r\n")
+        """waitress's tasks read fields that only a parsed head has; HEAD alone decides over what is answered."""
+        super().parse_header(b"HEAD / HTTP/1.0\r\n" if self._head.startswith(b"HEAD ") else b"GET / HTTP/1.0\r\n")
         self.error = error
 
     def _read_head(self, head: bytes, rest: int) -> None:

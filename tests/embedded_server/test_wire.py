@@ -116,6 +116,17 @@ def test_head_has_the_length_and_no_body(port: int) -> None:
     assert (head.status, head.headers["content-length"]) == (200, str(len(whole.body)))
 
 
+@pytest.mark.parametrize("field", ["Content-Length: +5", "X: " + "y" * 20_000])
+def test_f9_a_head_that_is_refused_has_no_body_either(port: int, field: str) -> None:
+    with Wire(port) as wire:
+        wire.send(f"HEAD /models HTTP/1.1\r\nHost: localhost:{port}\r\n{field}\r\n\r\n".encode())
+        answer = wire.read(head_only=True)
+        assert answer is not None
+        assert answer.status in (400, 431)
+        assert int(answer.headers["content-length"]) > 0
+        assert wire.closed()
+
+
 def test_no_answer_names_the_software(port: int) -> None:
     with Wire(port) as wire:
         assert "server" not in wire.request("GET", "/models").answer().headers
