@@ -29,11 +29,14 @@ class Seen:
 @dataclass
 class Reading:
     """What a reader made of a stream. ``end``: ``open`` (it would read on), ``closed`` (the last request asked for
-    that), ``refused`` (for ``reason``)."""
+    that), ``refused`` (for ``reason``). ``partial``: it ends within a request."""
 
     requests: list[Seen] = field(default_factory=list)
     end: str = "open"
     reason: str = ""
+    partial: bool = False
+    last_method: bytes = b""
+    """Of a request that was refused, or is not whole, once its head was read."""
 
 
 def pieces(data: bytes, cuts: Iterable[int]) -> Iterator[bytes]:
@@ -45,7 +48,7 @@ def pieces(data: bytes, cuts: Iterable[int]) -> Iterator[bytes]:
         at = cut
 
 
-def ours(data: bytes, cuts: Iterable[int] = ()) -> Reading:
+def ours(data: bytes, cuts: Iterable[int] = (), limits: Adjustments = ADJUSTMENTS) -> Reading:
     """The loop of ``waitress.channel.HTTPChannel.received`` and ``service``, each request being answered at once."""
     reading = Reading()
     parser: Any = None
@@ -54,7 +57,7 @@ def ours(data: bytes, cuts: Iterable[int] = ()) -> Reading:
         piece, owed = arrived, 0
         while piece and reading.end == "open":
             if parser is None:
-                parser = StrictParser(ADJUSTMENTS)
+                parser = StrictParser(limits)
             taken = parser.received(piece)
             if parser.expect_continue and parser.headers_finished and not owed and not continued:
                 parser.expect_continue = parser.completed = False
@@ -71,13 +74,20 @@ def ours(data: bytes, cuts: Iterable[int] = ()) -> Reading:
             parser.expect_continue = parser.completed = False
             continued = True
     if parser is not None:
+        reading.partial = reading.end == "open" and bool(parser._head or parser.headers_finished)
+        reading.last_method = _method(parser)
         parser.close()
     return reading
+
+
+def _method(parser: Any) -> bytes:
+    return str(getattr(parser, "command", "")).encode("latin-1")
 
 
 def _settle(reading: Reading, parser: Any) -> None:
     if parser.error is not None:
         reading.end, reading.reason = "refused", f"{parser.error.code} {parser.error.body}"
+        reading.last_method = _method(parser)
         return
     body = parser.get_body_stream().read()
     reading.requests.append(Seen(parser.command.encode(), parser.request_uri.encode("latin-1"), body))
@@ -87,10 +97,10 @@ def _settle(reading: Reading, parser: Any) -> None:
         reading.end = "closed"
 
 
-def theirs(data: bytes, cuts: Iterable[int] = ()) -> Reading:
+def theirs(data: bytes, cuts: Iterable[int] = (), most_head: int = SETTINGS.header_bytes) -> Reading:
     """h11's reading; each request is answered with 405, so that none switches to another protocol."""
     reading = Reading()
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=SETTINGS.header_bytes)
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=most_head)
     request: h11.Request | None = None
     body = b""
     try:
