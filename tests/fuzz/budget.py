@@ -32,12 +32,12 @@ def quick(examples: int, **more: int) -> settings:
     return settings(settings.get_profile("deskside-fuzz-quick"), max_examples=examples, **more)
 
 
-def for_a_while(run: Callable[[settings], object], examples: int = 500, **more: int) -> int:
-    """Run fresh examples, ``examples`` at a time, until :data:`SECONDS` are over; how often ``run`` ran.
+def for_a_while(run: Callable[[settings], object], examples: int = 500, seconds: float = SECONDS, **more: int) -> int:
+    """Run fresh examples, ``examples`` at a time, until ``seconds`` are over; how often ``run`` ran.
 
     Shrinking a finding takes as long as it takes: the time bounds the search only.
     """
-    until, rounds = time.monotonic() + SECONDS, 0
+    until, rounds = time.monotonic() + seconds, 0
     phases = (Phase.explicit, Phase.generate, Phase.target, Phase.shrink)
     while not rounds or time.monotonic() < until:
         run(settings(settings.get_profile("deskside-fuzz-long"), max_examples=examples, phases=phases, **more))
@@ -45,7 +45,9 @@ def for_a_while(run: Callable[[settings], object], examples: int = 500, **more: 
     return rounds
 
 
-def given_for_a_while(strategy: st.SearchStrategy[Any], check: Callable[[Any], object], examples: int = 500) -> int:
+def given_for_a_while(
+    strategy: st.SearchStrategy[Any], check: Callable[[Any], object], examples: int = 500, seconds: float = SECONDS
+) -> int:
     """:func:`for_a_while` over what ``strategy`` makes; a function may be given its settings once, so each round has
     its own."""
 
@@ -55,4 +57,4 @@ def given_for_a_while(strategy: st.SearchStrategy[Any], check: Callable[[Any], o
 
         how(given(strategy)(run))()
 
-    return for_a_while(one_round, examples)
+    return for_a_while(one_round, examples, seconds)
