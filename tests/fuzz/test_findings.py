@@ -5,6 +5,9 @@ The list with what was wrong and where it is mended is ``docs/fuzzing.md``.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -16,6 +19,9 @@ from engine.model_spec import TensorSpec
 from engine.protocol import ProtocolError, encode_frame, unpack_tensor
 from engine.worker.answers import error_json
 from tests.fuzz.framing import Seen, ours
+from tests.trust.evidence import missing_tests
+
+LIST = Path(__file__).resolve().parents[2] / "docs" / "fuzzing.md"
 
 HEAD = b"HTTP/1.1\r\nHost: a\r\n"
 
@@ -98,3 +104,12 @@ def test_f8_text_of_no_characters_is_malformed(number: int, order: str) -> None:
         read_npy(npy(f"'{mark}U1'", "(1,)", number.to_bytes(4, order)))  # type: ignore[arg-type]  # one of the two
     assert read_npy(npy(f"'{mark}U2'", "(1,)", "é😀".encode(f"utf-32-{order[0]}e"))).tolist() == ["é😀"]
     assert read_npy(npy(f"'{mark}U2'", "(0,)")).dtype == np.dtype(object)
+
+
+def test_every_finding_has_its_test() -> None:
+    rows = re.findall(r"^\| F(\d+) \|.*", LIST.read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows == [str(number) for number in range(1, len(rows) + 1)]
+    for number, line in enumerate(re.findall(r"^\| F\d+ \|.*", LIST.read_text(encoding="utf-8"), re.MULTILINE), 1):
+        names = re.findall(r"`([\w/]+\.py::\w+)`", line)
+        assert names, f"F{number}"
+        assert missing_tests(names) == []
