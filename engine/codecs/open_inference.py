@@ -190,8 +190,17 @@ def _echo(request: InferRequest) -> dict[str, Any]:
     if request.parameters.get("binary_data_output") is True:
         echo["binary_data_output"] = True
     if request.outputs is not None:
-        echo["outputs"] = [output.model_dump() for output in request.outputs]
+        echo["outputs"] = [_wanted(output) for output in request.outputs]
     return echo
+
+
+def _wanted(output: RequestOutput) -> dict[str, Any]:
+    """What an answer needs to know of it; other parameters may hold anything, at any depth."""
+    classes = output.parameters.get("classification", 0)
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
+        raise Malformed("Unable to parse 'classification': expected an unsigned integer")
+    binary = output.parameters.get("binary_data") is True
+    return {"name": output.name, "parameters": {"binary_data": binary, "classification": classes}}
 
 
 def _check_depth(request: InferRequest) -> None:

@@ -11,8 +11,6 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import orjson
-
 from engine.codecs import arrays, json_inputs, media_types, multipart, open_inference, tables, tensorflow_serving, texts
 from engine.codecs.wire_inputs import ModelFace, WireInputs
 from engine.errors import EngineError, InputTooLarge, Malformed, UnusableInput
@@ -74,7 +72,7 @@ def _choice(data: bytes) -> tuple[int, bytes]:
 
 def _settled(found: WireInputs) -> None:
     """What a codec found is one thing, and can be told to others."""
-    orjson.dumps(found.echo)
+    encode_frame({"type": "done", "items": [{"echo": found.echo}]})
     assert sum(map(bool, (found.tensors, found.encoded, found.texts, found.rows))) <= 1
     for array in found.tensors.values():
         assert array.dtype.kind in "biufO"

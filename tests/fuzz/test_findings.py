@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.codecs import tensorflow_serving
+from engine.codecs import open_inference, tensorflow_serving
 from engine.codecs.arrays import read_npy
 from engine.codecs.wire_inputs import ModelFace
 from engine.errors import Malformed, UnusableInput
@@ -104,6 +104,19 @@ def test_f8_text_of_no_characters_is_malformed(number: int, order: str) -> None:
         read_npy(npy(f"'{mark}U1'", "(1,)", number.to_bytes(4, order)))  # type: ignore[arg-type]  # one of the two
     assert read_npy(npy(f"'{mark}U2'", "(1,)", "é😀".encode(f"utf-32-{order[0]}e"))).tolist() == ["é😀"]
     assert read_npy(npy(f"'{mark}U2'", "(0,)")).dtype == np.dtype(object)
+
+
+def test_f10_what_a_request_wants_of_an_output_can_be_sent_back() -> None:
+    """Once echoed as it came, nested more deeply than a frame's header may be: the worker ended."""
+    deep = b"[" * 300 + b"]" * 300
+    given = (
+        b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}],"outputs":[{"name":"y","parameters":{%b}}]}'
+    )
+    found = open_inference.read(given % (b'"binary_data":true,"other":' + deep), {}, FACE)
+    encode_frame({"type": "done", "items": [{"id": "r", "echo": found.echo}]})
+    assert found.echo == {"outputs": [{"name": "y", "parameters": {"binary_data": True, "classification": 0}}]}
+    with pytest.raises(Malformed, match="classification"):
+        open_inference.read(given % (b'"classification":' + deep), {}, FACE)
 
 
 def test_every_finding_has_its_test() -> None:

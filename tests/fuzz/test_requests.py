@@ -33,10 +33,12 @@ from waitress.adjustments import Adjustments
 
 from embedded_server.controller import ServeOptions, ServerController
 from embedded_server.waitress_adapter import adjustments
-from engine.errors import InputTooLarge
+from engine.errors import EngineError, InputTooLarge
 from engine.model_spec import Preprocessing, TensorSpec
 from engine.prediction import Prediction, PredictRequest
+from engine.protocol import encode_frame
 from engine.settings import ServerSettings
+from engine.worker.answers import error_json
 from engine.worker.inputs import InputReader
 from engine.worker.tasks import create_task
 from engine.worker.work import Form
@@ -93,6 +95,10 @@ class ReadingEngine(FakeEngine):
             work = self.readers[request.model].read(item, [request.data])
         except MemoryError:  # as the worker's loop has it
             raise InputTooLarge("The input does not fit in memory once it is unpacked.") from None
+        except EngineError as error:
+            encode_frame(error_json(error))
+            raise
+        encode_frame({"type": "done", "items": [{"id": "r", "echo": work.echo}]})  # it has to travel
         classes = [{"label": "one", "score": 0.5}]
         parts: dict[str, Any] = {}
         if work.form is Form.OUTPUTS:
