@@ -260,10 +260,14 @@ class AccessMachine(RuleBasedStateMachine):
         for question in questions:
             self._ask(self._with_key(question, data))
 
-    @rule(route=st.sampled_from([r for r, (right, _) in ROUTES.items() if right]), data=st.data())
-    def ask_well(self, route: tuple[str, str], data: st.DataObject) -> None:
+    @rule(
+        routes=st.lists(st.sampled_from([r for r, (right, _) in ROUTES.items() if right]), min_size=2, max_size=8),
+        data=st.data(),
+    )  # fmt: skip
+    def ask_well(self, routes: list[tuple[str, str]], data: st.DataObject) -> None:
         """Nothing wrong but, perhaps, the key: deep into what a key may."""
-        self._ask(self._with_key(Question(*route, "192.168.1.78"), data))
+        for route in routes:
+            self._ask(self._with_key(Question(*route, "192.168.1.78"), data))
 
     @rule(
         peers=st.sampled_from(NEIGHBOURS) | st.tuples(st.sampled_from(tuple(PEERS))),

@@ -152,7 +152,7 @@ def actual(data: bytes, cuts: Iterable[int] = ()) -> Read:
 def streams(draw: st.DrawFn) -> tuple[bytes, list[int]]:
     """Frames one after the other, most of the time damaged: changed, cut short, mixed with another, or claiming."""
     frames = [framed(*frame) for frame in draw(st.lists(FRAMES, min_size=1, max_size=4))]
-    kind = draw(st.sampled_from(("whole", "changed", "changed", "cut", "mixed", "claim", "noise", "header")))
+    kind = draw(st.sampled_from(("whole", "changed", "changed", "cut", "mixed", "claim", "noise", "header", "edge")))
     if kind == "mixed" and len(frames) > 1:
         at = draw(st.integers(1, len(frames[0])))
         frames[:2] = [frames[0][:at] + frames[1] + frames[0][at:]]
@@ -160,6 +160,13 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[int]]:
         sizes = draw(st.lists(st.sampled_from([n for n in EXTREMES if n < 1 << 64]), max_size=60))
         number = draw(st.sampled_from((0, 12, LIMITS.header_bytes, LIMITS.header_bytes + 1, 0xFFFFFFFF)))
         frames.append(claim(number, sizes, draw(st.binary(max_size=40))))
+    elif kind == "edge":  # all there, and just within a limit or just beyond it
+        more, count = draw(st.integers(-2, 2)), draw(st.integers(1, 4))
+        last = LIMITS.total_bytes + more - (count - 1) * 5000
+        frames.append(framed({"type": "t"}, [bytes(5000)] * (count - 1) + [bytes(last)]))
+        frames.append(framed({"type": "t"}, [b""] * (LIMITS.buffers + draw(st.integers(-1, 1)))))
+        frames.append(framed({"type": "t", "x": "y" * (LIMITS.header_bytes + draw(st.integers(-19, -17)))}))
+        frames = draw(st.permutations(frames))
     elif kind == "noise":
         frames.insert(draw(st.integers(0, len(frames))), draw(st.binary(min_size=1, max_size=40)))
     elif kind == "header":
