@@ -262,12 +262,12 @@ class AccessMachine(RuleBasedStateMachine):
 
     @rule(
         routes=st.lists(st.sampled_from([r for r, (right, _) in ROUTES.items() if right]), min_size=2, max_size=8),
-        data=st.data(),
+        peer=st.sampled_from(("192.168.1.78", "192.168.1.78", "127.0.0.1")), data=st.data(),
     )  # fmt: skip
-    def ask_well(self, routes: list[tuple[str, str]], data: st.DataObject) -> None:
+    def ask_well(self, routes: list[tuple[str, str]], peer: str, data: st.DataObject) -> None:
         """Nothing wrong but, perhaps, the key: deep into what a key may."""
         for route in routes:
-            self._ask(self._with_key(Question(*route, "192.168.1.78"), data))
+            self._ask(self._with_key(Question(*route, peer), data))
 
     @rule(
         peers=st.sampled_from(NEIGHBOURS) | st.tuples(st.sampled_from(tuple(PEERS))),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from tests.fuzz.budget import given_for_a_while, quick
@@ -160,6 +160,8 @@ def compare(mine: Reading, other: Reading) -> None:
 
 @quick(600)
 @given(streams())
+@example((b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n", []))
+@example((b"GET /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n", [60]))
 def test_both_read_the_same_requests(stream: tuple[bytes, list[int]]) -> None:
     check(*stream)
 
