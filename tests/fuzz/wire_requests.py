@@ -195,8 +195,10 @@ def make(seed: int) -> Case:
     data = b"".join(_spoiled(rng, VALID[name]) for name in names)
     if rng.random() < 0.5:
         data = _bytes_changed(rng, data)
-    cuts = rng.choice((0, 1, 1, 3, 8))
-    return Case(seed, tuple(names), data, tuple(rng.randrange(1, max(2, len(data))) for _ in range(cuts)))
+    cuts = [rng.randrange(1, max(2, len(data))) for _ in range(rng.choice((0, 1, 1, 3, 8)))]
+    if rng.random() < 0.4:  # behind the first head: what it announces comes later
+        cuts.append(data.find(b"\r\n\r\n") + 4)
+    return Case(seed, tuple(names), data, tuple(cuts))
 
 
 def _spoiled(rng: random.Random, valid: Sent) -> bytes:
@@ -260,7 +262,16 @@ def _target(rng: random.Random, sent: Sent) -> None:
 
 
 def _method(rng: random.Random, sent: Sent) -> None:
-    sent.method = rng.choice(("GET", "HEAD", "POST", "OPTIONS", "PUT", "TRACE", "CONNECT", "BREW", "post", "P\xd6ST"))
+    sent.method = rng.choice(
+        ("GET", "HEAD", "HEAD", "HEAD", "POST", "OPTIONS", "PUT", "TRACE", "CONNECT", "BREW", "post", "P\xd6ST")
+    )
+
+
+def _refused(rng: random.Random, sent: Sent) -> None:
+    """A head that is refused before its body is read, and a body of other requests."""
+    sent.method, sent.chunked = "POST", rng.random() < 0.3
+    sent.fields.append(rng.choice((("Origin", "null"), ("Host", "evil.example"), ("Sec-Fetch-Site", "cross-site"))))
+    sent.body = INNER * rng.randint(1, 4)
 
 
 def _coding(_: random.Random, sent: Sent) -> None:
@@ -269,7 +280,7 @@ def _coding(_: random.Random, sent: Sent) -> None:
 
 _WAYS: tuple[Callable[[random.Random, Sent], None], ...] = (
     _json_value, _json_value, _json_value, _body_bytes, _body_bytes, _body_of_another, _field, _field, _no_field,
-    _target, _method, _coding,
+    _target, _method, _method, _coding, _refused,
 )  # fmt: skip
 
 
