@@ -50,7 +50,7 @@ test-gpu: ## tests on this machine's GPU, with PYTHON's own PyTorch (no Qt, no T
 
 # Where atheris cannot be installed its tests are skipped, and say so.
 fuzz: setup-test ## every fuzzer for FUZZ_SECONDS (60), and 40,000 files changed at random: about half an hour
-	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --only-binary atheris --constraint constraints.txt --editable '.[fuzz]'
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --only-binary :all: --requirement locks/fuzz.txt
 	DESKSIDE_FUZZ=40000 FUZZ_SECONDS=$(FUZZ_SECONDS) $(TEST_ENV) $(BIN)/python -m pytest -m slow tests/fuzz
 
 screenshots: setup-test ## render the window into docs/screenshots, its other sizes and languages into .screenshots

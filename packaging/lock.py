@@ -34,6 +34,7 @@ ABOUT = {
     "app": "What running needs, but for PyTorch: that is in cpu.txt and cuda.txt.",
     "test": "What testing needs, what running needs included, but for PyTorch: that is in cpu.txt and cuda.txt.",
     "cpu": "PyTorch without CUDA. On Linux that is a build which PyPI lacks and PyTorch's own index of CPU builds has.",
+    "fuzz": "What `make fuzz` needs beside what test.txt has.",
     "cuda": "PyTorch with CUDA, and the libraries by which TensorFlow uses a GPU. What app.txt has is not repeated.",
 }
 
@@ -115,9 +116,9 @@ def main() -> None:
     parser.add_argument("--upgrade", action="store_true")
     upgrade = parser.parse_args().upgrade
     # All together first, and each set held to that: a package has one version, whichever sets it is in.
-    whole = resolve(["test", "gpu"], {**read("cuda"), **read("test")}, upgrade)
-    test, app, cuda = (resolve(extras, whole) for extras in (["test"], [], ["gpu"]))
-    for name, text in [*test.items(), *app.items(), *cuda.items()]:
+    whole = resolve(["test", "gpu", "fuzz"], {**read("fuzz"), **read("cuda"), **read("test")}, upgrade)
+    test, app, cuda, fuzz = (resolve(extras, whole) for extras in (["test"], [], ["gpu"], ["fuzz"]))
+    for name, text in [*test.items(), *app.items(), *cuda.items(), *fuzz.items()]:
         if pin(text) != pin(whole[name]):
             raise SystemExit(f"{name} got two versions, {pin(text)} and {pin(whole[name])}: pin it in pyproject.toml.")
     torch = whole["torch"]
@@ -125,6 +126,7 @@ def main() -> None:
     write("cpu", {"torch": cpu})
     write("test", without_gpus(test))
     write("app", without_gpus(app))
+    write("fuzz", {name: text for name, text in without_gpus(fuzz).items() if name not in test})
     write("cuda", {name: text for name, text in cuda.items() if name not in without_gpus(app)})
 
 

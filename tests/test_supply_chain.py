@@ -17,7 +17,7 @@ import pytest
 from tests.sources import load_script
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ["app", "cpu", "cuda", "test"]
+NAMES = ["app", "cpu", "cuda", "fuzz", "test"]
 ENTRY = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>[a-z0-9.+]+)(?: ; (?P<marker>[^\\;]+))?")
 
 
