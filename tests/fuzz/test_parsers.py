@@ -37,7 +37,7 @@ def test_a_seed_is_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_parser_raises_what_it_says(name: str) -> None:
-    @quick(80)
+    @quick(150)
     @given(changed(name))
     def run(data: bytes) -> None:
         TARGETS[name].check(data)
