@@ -6,31 +6,28 @@ no merged slash.
 
 from __future__ import annotations
 
-import logging
 from importlib import resources
 from importlib.metadata import version as package_version
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException
 
 from embedded_server.access import AccessRules
 from embedded_server.addresses import loopback_rules
 from embedded_server.data_plane import DataPlane
-from embedded_server.door import DECISION, REQUEST_ID, Door, DoorMiddleware, HouseFull
-from embedded_server.errors import SECURITY_HEADERS, STATUS, HttpError, door_error, engine_error
+from embedded_server.door import Door, DoorMiddleware
+from embedded_server.errors import SECURITY_HEADERS, STATUS
+from embedded_server.failures import failure
 from embedded_server.openapi import openapi
 from embedded_server.protocols.native import native_routes
 from embedded_server.protocols.open_inference import open_inference_routes
-from embedded_server.protocols.shapes import shaped
 from embedded_server.protocols.tensorflow_serving import tensorflow_serving_routes
 from embedded_server.reference_page import reference_html
 from engine.errors import EngineError
 from engine.ports import EnginePort
 from engine.settings import ServerSettings
-
-log = logging.getLogger(__name__)
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -99,54 +96,10 @@ def _add_pages(app: Flask, document: dict[str, Any]) -> None:
 
 def _add_error_handlers(app: Flask, door: Door) -> None:
     @app.errorhandler(EngineError)
-    def on_engine_error(error: EngineError) -> Response:
-        answer = engine_error(error)
-        if answer.status >= 500 and answer.code == "internal":
-            log.error("request %s: %s: %s %s", _request_id(), error.code, error, error.details)
-        if isinstance(error, HouseFull):
-            _note_refusal(door, error)
-        return _error_response(answer)
-
     @app.errorhandler(HTTPException)
-    def on_http_exception(error: HTTPException) -> Response:
-        response = _error_response(_http_exception(error))
-        if isinstance(error, MethodNotAllowed) and error.valid_methods:
-            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
-        return response
-
     @app.errorhandler(Exception)
-    def on_exception(error: Exception) -> Response:
-        log.error("request %s failed", _request_id(), exc_info=error)
-        return _error_response(door_error("internal"))
-
-
-def _http_exception(error: HTTPException) -> HttpError:
-    if error.code == 404:
-        return door_error("model_not_found" if request.path.startswith("/predict/") else "not_found")
-    by_status = {405: "method_not_allowed", 413: "body_too_large", 400: "malformed"}
-    return door_error(by_status.get(error.code or 500, "internal"))
-
-
-def _note_refusal(door: Door, error: HouseFull) -> None:
-    # What the engine refuses itself is in its own list.
-    decision = request.environ[DECISION]
-    size = request.content_length or 0
-    door.refusals.add(
-        _request_id(), error.code, lane=decision.lane, client=decision.client, path=request.path, size=size,
-        key=decision.key_name,
-    )  # fmt: skip
-
-
-def _error_response(error: HttpError) -> Response:
-    error, body = shaped(request.method, request.path, error, _request_id())
-    response = Response(body, status=error.status, content_type="application/json")
-    for name, value in error.headers:
-        response.headers[name] = value
-    return response
-
-
-def _request_id() -> str:
-    return cast(str, request.environ[REQUEST_ID])
+    def on_error(error: Exception) -> Response:
+        return failure(door, request, error).as_response()
 
 
 def _secure(response: Response) -> Response:

@@ -1,6 +1,6 @@
 """One question from the network to the engine: admission, waiting, giving up. Knows no HTTP.
 
-Every protocol adapter asks through :meth:`DataPlane.ask`.
+Every protocol adapter asks through :meth:`DataPlane.ask`, or :meth:`DataPlane.begin` where no thread waits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from embedded_server.access import Decision
 from embedded_server.door import Door
 from embedded_server.metrics import HttpCounts
-from engine.errors import DeadlineExceeded, RequestCancelled
+from engine.errors import DeadlineExceeded, EngineError, RequestCancelled
 from engine.ports import EnginePort
 from engine.prediction import Prediction, PredictRequest
 
@@ -39,28 +39,60 @@ class DataPlane:
         stats = self.engine.stats()
         return stats | {"models": [entry for entry in stats["models"] if asker.may_see(entry["id"])]}
 
+    def begin(self, request: PredictRequest) -> Asking:
+        """Hand ``request`` to the engine. What was begun must be ended. Raises HouseFull."""
+        self._door.enter()
+        try:
+            return Asking(self._door, self.engine.predict(request), request.timeout_s)
+        except BaseException:
+            self._door.leave()
+            raise
+
     def ask(self, request: PredictRequest, client_gone: Callable[[], bool]) -> Prediction:
-        """The engine's answer. Raises what the engine raises, and Busy (house full), Draining (the drain ran out),
+        """The engine's answer. Raises what the engine raises, and HouseFull, Draining (the drain ran out),
         RequestCancelled (``client_gone`` said so, or the engine dropped it), DeadlineExceeded."""
-        with self._door.request_inside():
-            prediction = self._wait(self.engine.predict(request), request.timeout_s, client_gone)
+        asking = self.begin(request)
+        try:
+            # Of a future that somebody else cancelled, wait() says nothing.
+            while not (wait((asking.future,), POLL_S).done or asking.future.done()):
+                if (reason := asking.no_longer(client_gone())) is not None:
+                    asking.future.cancel()
+                    raise reason
+            return asking.result()
+        finally:
+            asking.end()
+
+
+class Asking:
+    """One question inside the engine: its ``future``, when to stop waiting for it, what came of it."""
+
+    def __init__(self, door: Door, future: Future[Prediction], timeout_s: float) -> None:
+        self.future = future
+        self._door = door
+        self._deadline = time.monotonic() + timeout_s + DEADLINE_GRACE_S
+        self._ended = False
+
+    def no_longer(self, client_gone: bool) -> EngineError | None:
+        """Why nobody is to wait any longer, None where there is no reason."""
+        if client_gone:
+            return RequestCancelled("The client left before the answer was there.")
+        if self._door.expired:
+            return self._door.drain_error()
+        if time.monotonic() >= self._deadline:
+            return DeadlineExceeded("There was no answer before the request's deadline.")
+        return None
+
+    def result(self) -> Prediction:
+        """The answer of a future that is done, counted as served. Raises what the engine raised, RequestCancelled."""
+        try:
+            prediction = self.future.result()
+        except CancelledError as error:
+            raise RequestCancelled("The request was cancelled.") from error
         self._door.count_served()
         return prediction
 
-    def _wait(self, future: Future[Prediction], timeout_s: float, client_gone: Callable[[], bool]) -> Prediction:
-        deadline = time.monotonic() + timeout_s + DEADLINE_GRACE_S
-        # Of a future that somebody else cancelled, wait() says nothing.
-        while not (wait((future,), POLL_S).done or future.done()):
-            if client_gone():
-                future.cancel()
-                raise RequestCancelled("The client left before the answer was there.")
-            if self._door.expired:
-                future.cancel()
-                raise self._door.drain_error()
-            if time.monotonic() >= deadline:
-                future.cancel()
-                raise DeadlineExceeded("There was no answer before the request's deadline.")
-        try:
-            return future.result()
-        except CancelledError as error:
-            raise RequestCancelled("The request was cancelled.") from error
+    def end(self) -> None:
+        """It is inside no longer. Idempotent; not from two threads at once."""
+        if not self._ended:
+            self._ended = True
+            self._door.leave()

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -155,18 +154,16 @@ class Door:
     def inside(self) -> int:
         return self._inside
 
-    @contextmanager
-    def request_inside(self) -> Iterator[None]:
-        """Count one request as inside the engine. Raises HouseFull at once where there is no room."""
+    def enter(self) -> None:
+        """Count one request as inside the engine until it leaves. Raises HouseFull at once where there is no room."""
         with self._lock:
             if self._inside >= self._limit:
                 raise HouseFull("The server has as many requests as it takes. Ask again shortly.")
             self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
 
     def check(self, method: str, target: str, headers: Iterable[tuple[str, str]], peer: str) -> Decision:
         """What to say to a request by its head, before its body is read. Counts nothing and never blocks."""
@@ -207,6 +204,34 @@ class Door:
         return Draining("The server is being switched off.")
 
 
+class Visit:
+    """One request that came to the door, from its head to its line in the log. Counted as open until :meth:`end`.
+
+    ``decision`` is what the door said to its head. ``received``: bytes of its body.
+    """
+
+    def __init__(self, door: Door, decision: Decision, method: str, path: str, received: int) -> None:
+        self.request_id = new_request_id()
+        self.decision = decision
+        self._door = door
+        self._method = method
+        self._path = path
+        self._received = received
+        self._began = time.monotonic()
+        door.http_counts.begin()
+
+    def end(self, status: int, sent: int) -> None:
+        """It was answered, with ``sent`` bytes of body. Once."""
+        door = self._door
+        door.http_counts.end(protocol_of(self._path), status)
+        if self.decision.lane is Lane.LAN and status < 400:
+            door.note_caller(self.decision.client)
+        door.log.write(
+            self.request_id, self.decision, self._method, self._path, status, sent=sent, received=self._received,
+            seconds=time.monotonic() - self._began,
+        )  # fmt: skip
+
+
 class DoorMiddleware:
     """WSGI: asks the door before the application sees the request, and writes down how it ended. The body is not read
     here."""
@@ -216,7 +241,6 @@ class DoorMiddleware:
         self._door = door
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        request_id = environ[REQUEST_ID] = new_request_id()
         target, method = request_target(environ), environ["REQUEST_METHOD"]
         path = target_path(target)
         peer = environ.get("REMOTE_ADDR", "")
@@ -224,7 +248,9 @@ class DoorMiddleware:
         if not isinstance(decision, Decision):
             decision = check_head(method, target, request_headers(environ), peer, self._door.rules)
         environ[DECISION] = decision
-        began, answered = time.monotonic(), _Answered()
+        visit = Visit(self._door, decision, method, path, body_length(environ))
+        environ[REQUEST_ID] = visit.request_id
+        answered = _Answered()
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             headers = [*headers, *cors_headers(decision)]
@@ -232,18 +258,10 @@ class DoorMiddleware:
             answered.sent = next((int(v) for k, v in headers if k.lower() == "content-length" and v.isdecimal()), 0)
             return start_response(status, headers, exc_info)
 
-        self._door.http_counts.begin()
         try:
-            return self._answer(environ, start, decision, request_id, path, peer)
+            return self._answer(environ, start, decision, visit.request_id, path, peer)
         finally:
-            length = environ.get("CONTENT_LENGTH", "")
-            self._door.http_counts.end(protocol_of(path), answered.status)
-            if decision.lane is Lane.LAN and answered.status < 400:
-                self._door.note_caller(decision.client)
-            self._door.log.write(
-                request_id, decision, method, path, answered.status, sent=answered.sent,
-                received=int(length) if length.isdecimal() else 0, seconds=time.monotonic() - began,
-            )  # fmt: skip
+            visit.end(answered.status, answered.sent)
 
     def _answer(
         self, environ: WSGIEnvironment, start: Any, decision: Decision, request_id: str, path: str, peer: str
@@ -268,11 +286,10 @@ class DoorMiddleware:
             error, reason = door_error("draining"), "draining"
         else:
             error, reason = self._refusal(decision, peer), decision.reason
-        size = int(length) if (length := environ.get("CONTENT_LENGTH", "")).isdecimal() else 0
         if error.status != 404:
             self._door.refusals.add(
-                request_id, reason, lane=decision.lane, client=decision.client, path=path, size=size,
-                key=key.name if key is not None else "",
+                request_id, reason, lane=decision.lane, client=decision.client, path=path,
+                size=body_length(environ), key=key.name if key is not None else "",
             )  # fmt: skip
         error, body = shaped(environ["REQUEST_METHOD"], path, error, request_id)
         start(status_line(error.status), json_headers(error, body))
@@ -312,6 +329,11 @@ def preflight_headers(environ: WSGIEnvironment) -> list[tuple[str, str]]:
     if environ.get("HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK") == "true":
         headers.append(("Access-Control-Allow-Private-Network", "true"))
     return headers
+
+
+def body_length(environ: WSGIEnvironment) -> int:
+    """Bytes of the body, as far as its head tells; 0 where it does not."""
+    return int(length) if (length := environ.get("CONTENT_LENGTH", "")).isdecimal() else 0
 
 
 def request_target(environ: WSGIEnvironment) -> str:

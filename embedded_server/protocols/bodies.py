@@ -10,7 +10,8 @@ import zlib
 from typing import Any
 
 import orjson
-from flask import Response, request
+from flask import Response
+from werkzeug.wrappers import Request
 
 from embedded_server.access import Decision
 from embedded_server.door import DECISION
@@ -34,7 +35,7 @@ def json_response(value: Any) -> Response:
     return Response(data, content_type="application/json")
 
 
-def caller() -> Decision:
+def caller(request: Request) -> Decision:
     """Who asks, as the door found it."""
     decision = request.environ[DECISION]
     if not isinstance(decision, Decision):
@@ -42,7 +43,7 @@ def caller() -> Decision:
     return decision
 
 
-def client_gone() -> bool:
+def client_gone(request: Request) -> bool:
     """Whether the other end has closed its connection, where the host can tell."""
     gone = request.environ.get("waitress.client_disconnected")
     return bool(gone()) if gone is not None else False
@@ -57,7 +58,7 @@ def timeout_ms(header: str | None) -> int:
     raise Malformed(f"{TIMEOUT_HEADER} must be a whole number of milliseconds from 1 to {LONGEST_TIMEOUT_MS}.")
 
 
-def read_body(limit: int, *, packed: bool = False, empty: bool = False) -> bytes:
+def read_body(request: Request, limit: int, *, packed: bool = False, empty: bool = False) -> bytes:
     """The whole body, unpacked where ``packed`` bodies are taken.
 
     Raises InputTooLarge (``body_too_large``), Malformed (cut short, or no such packed data), UnsupportedMediaType
@@ -68,7 +69,7 @@ def read_body(limit: int, *, packed: bool = False, empty: bool = False) -> bytes
         raise UnsupportedMediaType("Compressed bodies are not taken: send it without Content-Encoding.")
     if coding != "identity" and coding not in _CODINGS:
         raise UnknownCoding(f"Unsupported Content-Encoding: {coding[:40]}", code="not_implemented")
-    data = _received(limit)
+    data = _received(request, limit)
     if coding != "identity" and data:
         data = _unpacked(data, coding, limit)
     if not data and not empty:
@@ -76,7 +77,7 @@ def read_body(limit: int, *, packed: bool = False, empty: bool = False) -> bytes
     return data
 
 
-def _received(limit: int) -> bytes:
+def _received(request: Request, limit: int) -> bytes:
     length = request.content_length
     too_large = InputTooLarge(f"The body is larger than {limit} bytes.", code="body_too_large")
     if length is not None and length > limit:

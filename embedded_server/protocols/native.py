@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from flask import Blueprint, Response, request
+from werkzeug.wrappers import Request
 
 from embedded_server.data_plane import DataPlane
 from embedded_server.metrics import CONTENT_TYPE, metrics_text
@@ -17,15 +18,15 @@ from embedded_server.protocols.bodies import (
     MODEL_ID,
     TIMEOUT_HEADER,
     caller,
-    client_gone,
     json_response,
     read_body,
     timeout_ms,
 )
 from embedded_server.protocols.model_facts import CANNOT_ANSWER
+from embedded_server.protocols.questions import Question, Reply, json_reply, question_view
 from engine.errors import Loading, Malformed, ModelFailed, ModelNotFound
 from engine.events import ModelState
-from engine.prediction import Lane, PredictRequest
+from engine.prediction import Lane, Prediction, PredictRequest
 
 MOST_TOP_K = 100_000
 
@@ -55,38 +56,49 @@ def native_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
 
     @routes.get("/models")
     def models() -> Response:
-        entries = plane.visible_stats(caller())["models"]
-        return json_response({"models": [public_entry(entry, caller().lane) for entry in entries]})
+        entries = plane.visible_stats(caller(request))["models"]
+        return json_response({"models": [public_entry(entry, caller(request).lane) for entry in entries]})
 
     @routes.get("/metrics")
     def metrics() -> Response:
-        return Response(metrics_text(plane.visible_stats(caller()), plane.http_counts), content_type=CONTENT_TYPE)
+        return Response(
+            metrics_text(plane.visible_stats(caller(request)), plane.http_counts), content_type=CONTENT_TYPE
+        )
 
-    @routes.post("/predict/<model>")
-    def predict(model: str) -> Response:
+    def predict(request: Request, model: str) -> Question:
         if MODEL_ID.fullmatch(model) is None:
             raise ModelNotFound("No such model is open.")
+        asker = caller(request)
         question = PredictRequest(
             model=model,
-            data=read_body(body_bytes),
+            data=read_body(request, body_bytes),
             content_type=request.headers.get("Content-Type") or None,
-            params=query_params(),
-            lane=caller().lane,
-            client=caller().client,
-            key=caller().key_name,
+            params=query_params(request),
+            lane=asker.lane,
+            client=asker.client,
+            key=asker.key_name,
             timeout_s=timeout_ms(request.headers.get(TIMEOUT_HEADER)) / 1000,
-            version=query_version(),
-            draw=wants_picture(),
+            version=query_version(request),
+            draw=wants_picture(request),
         )
-        prediction = plane.ask(question, client_gone)
-        if question.draw and isinstance(prediction.predictions, dict):
-            return Response(prediction.predictions["image"], content_type=PNG)
-        return json_response(prediction.to_json())
+        return Question(question, _drawn if question.draw else _told)
+
+    routes.add_url_rule("/predict/<model>", "predict", question_view(plane, predict), methods=["POST"])
 
     return routes
 
 
-def wants_picture() -> bool:
+def _told(prediction: Prediction) -> Reply:
+    return json_reply(prediction.to_json())
+
+
+def _drawn(prediction: Prediction) -> Reply:
+    if isinstance(prediction.predictions, dict):
+        return Reply(prediction.predictions["image"], PNG)
+    return _told(prediction)
+
+
+def wants_picture(request: Request) -> bool:
     """Whether the caller would rather see the answer drawn than read it."""
     accepted = request.accept_mimetypes
     return PNG in accepted.values() and accepted[PNG] > accepted["application/json"]
@@ -109,7 +121,7 @@ def check_ready(entries: list[dict[str, Any]]) -> None:
         raise Loading("A model is still loading.")
 
 
-def query_params() -> dict[str, Any]:
+def query_params(request: Request) -> dict[str, Any]:
     """``top_k`` (int), ``threshold`` and ``iou`` (0..1), and the words of :data:`WORDS`, where the query has them; the
     model's task checks the words. Raises Malformed."""
     params: dict[str, Any] = {}
@@ -134,7 +146,7 @@ def query_params() -> dict[str, Any]:
     return params
 
 
-def query_version() -> str | None:
+def query_version(request: Request) -> str | None:
     """The version named in the query; None is the one that serves. Raises Malformed for a name that is none."""
     version = request.args.get("version")
     if version is not None and not 0 < len(version) <= MOST_VERSION:

@@ -9,29 +9,24 @@ from __future__ import annotations
 
 import re
 import zlib
+from dataclasses import replace
 from importlib.metadata import version as package_version
 from typing import Any
 
 from flask import Blueprint, Response, request
+from werkzeug.wrappers import Request
 
-from embedded_server.access import Decision
 from embedded_server.data_plane import DataPlane
-from embedded_server.protocols.bodies import (
-    TIMEOUT_HEADER,
-    caller,
-    client_gone,
-    json_response,
-    read_body,
-    timeout_ms,
-)
+from embedded_server.protocols.bodies import TIMEOUT_HEADER, caller, json_response, read_body, timeout_ms
 from embedded_server.protocols.model_facts import can_answer, described, find_model, tensors
 from embedded_server.protocols.open_inference_answers import encode_answer
+from embedded_server.protocols.questions import Question, Reply, question_view
 from embedded_server.protocols.repository import Repository
 from engine.codecs.datatypes import DATATYPES
 from engine.codecs.open_inference import scheduling
 from engine.errors import Malformed
 from engine.model_spec import TensorSpec
-from engine.prediction import PredictRequest, Wire
+from engine.prediction import Prediction, PredictRequest, Wire
 from engine.settings import ServerSettings
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -87,45 +82,51 @@ def open_inference_routes(plane: DataPlane, settings: ServerSettings) -> Bluepri
 
     @routes.get("/v2/models/stats")
     def all_statistics() -> Response:
-        return json_response({"model_stats": [_statistics(entry) for entry in plane.visible_stats(caller())["models"]]})
+        return json_response(
+            {"model_stats": [_statistics(entry) for entry in plane.visible_stats(caller(request))["models"]]}
+        )
 
     @routes.get("/v2/models/<model>/stats")
     @routes.get("/v2/models/<model>/versions/<version>/stats")
     def statistics(model: str, version: str | None = None) -> Response:
         return json_response({"model_stats": [_statistics(find_model(plane, model, version))]})
 
-    @routes.post("/v2/models/<model>/infer")
-    @routes.post("/v2/models/<model>/versions/<version>/infer")
-    def infer(model: str, version: str | None = None) -> Response:
+    def infer(request: Request, model: str, version: str | None = None) -> Question:
         find_model(plane, model, version)
-        data = read_body(settings.body_bytes, packed=True)
-        prediction = plane.ask(_question(model, version, data, caller()), client_gone)
-        # Looked up afterwards: the first question may have loaded the model, and so told its labels.
-        answer = encode_answer(prediction, _labels(find_model(plane, model)))
-        response = Response(answer.body, content_type=answer.content_type)
-        if answer.header_bytes is not None:
-            response.headers[HEADER_LENGTH] = str(answer.header_bytes)
-        return _packed(response)
+        data = read_body(request, settings.body_bytes, packed=True)
+
+        def reply(prediction: Prediction) -> Reply:
+            # Looked up afterwards: the first question may have loaded the model, and so told its labels.
+            answer = encode_answer(prediction, _labels(find_model(plane, model)))
+            length = () if answer.header_bytes is None else ((HEADER_LENGTH, str(answer.header_bytes)),)
+            return _packed(request, Reply(answer.body, answer.content_type, headers=length))
+
+        return Question(_question(request, model, version, data), reply)
+
+    infer_view = question_view(plane, infer)
+    for rule in ("/v2/models/<model>/infer", "/v2/models/<model>/versions/<version>/infer"):
+        routes.add_url_rule(rule, "infer", infer_view, methods=["POST"])
 
     @routes.post("/v2/repository/index")
     def index() -> Response:
-        return json_response(repository.index(caller(), read_body(settings.body_bytes, empty=True)))
+        return json_response(repository.index(caller(request), read_body(request, settings.body_bytes, empty=True)))
 
     @routes.post("/v2/repository/models/<model>/load")
     def load(model: str) -> Response:
-        repository.load(caller(), model, read_body(settings.body_bytes, empty=True))
+        repository.load(caller(request), model, read_body(request, settings.body_bytes, empty=True))
         return Response(b"", content_type="application/json")
 
     @routes.post("/v2/repository/models/<model>/unload")
     def unload(model: str) -> Response:
-        read_body(settings.body_bytes, empty=True)
-        repository.unload(caller(), model)
+        read_body(request, settings.body_bytes, empty=True)
+        repository.unload(caller(request), model)
         return Response(b"", content_type="application/json")
 
     return routes
 
 
-def _question(model: str, version: str | None, data: bytes, asker: Decision) -> PredictRequest:
+def _question(request: Request, model: str, version: str | None, data: bytes) -> PredictRequest:
+    asker = caller(request)
     header_bytes = _header_bytes(request.headers.get(HEADER_LENGTH))
     priority, stated_s = scheduling(data, header_bytes)
     timeout_s = timeout_ms(request.headers.get(TIMEOUT_HEADER)) / 1000
@@ -161,16 +162,15 @@ def _labels(entry: dict[str, Any]) -> list[str]:
     return list((entry["spec"] or {}).get("labels") or ())
 
 
-def _packed(response: Response) -> Response:
+def _packed(request: Request, reply: Reply) -> Reply:
     """Compressed where the request asks for it, as Triton does; the header's length is that of the plain bytes."""
     wanted = request.accept_encodings
     coding = next((name for name in ("gzip", "deflate") if wanted[name] > 0 and name in wanted.values()), None)
     if coding is None:
-        return response
+        return reply
     packer = zlib.compressobj(1, wbits=16 + zlib.MAX_WBITS if coding == "gzip" else zlib.MAX_WBITS)
-    response.set_data(packer.compress(response.get_data()) + packer.flush())
-    response.headers["Content-Encoding"] = coding
-    return response
+    body = packer.compress(reply.body) + packer.flush()
+    return replace(reply, body=body, headers=(*reply.headers, ("Content-Encoding", coding)))
 
 
 # -- what is told of a model -------------------------------------------------------------------------------------------

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import base64
 import json
+from functools import partial
 from typing import Any
 
 import numpy as np
 import orjson
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from numpy.typing import NDArray
+from werkzeug.wrappers import Request
 
 from embedded_server.data_plane import DataPlane
-from embedded_server.protocols.bodies import TIMEOUT_HEADER, caller, client_gone, json_response, read_body, timeout_ms
+from embedded_server.protocols.bodies import TIMEOUT_HEADER, caller, json_response, read_body, timeout_ms
 from embedded_server.protocols.model_facts import described, find_model, tensors
+from embedded_server.protocols.questions import Question, Reply, question_view
 from engine.codecs.datatypes import as_bytes
 from engine.codecs.tensorflow_serving import DEFAULT_SIGNATURE, dtype_name
 from engine.errors import EngineError, Malformed, ModelNotFound, UnusableInput
@@ -69,29 +72,29 @@ def tensorflow_serving_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
         entry, named = _find(plane, model, version, label)
         return json_response(_metadata(entry, named or entry["version"] or "1"))
 
-    @routes.post("/v1/models/<model>:<verb>")
-    @routes.post("/v1/models/<model>/versions/<version>:<verb>")
-    @routes.post("/v1/models/<model>/labels/<label>:<verb>")
-    def ask(model: str, verb: str, version: str | None = None, label: str | None = None) -> Response:
+    def ask(request: Request, model: str, verb: str, version: str | None = None, label: str | None = None) -> Question:
         if verb not in VERBS:
             raise NoSuchRoute("There is nothing at this address.")
         entry, named = _find(plane, model, version, label)
+        asker = caller(request)
         question = PredictRequest(
             model=model,
-            data=read_body(body_bytes, packed=True),
+            data=read_body(request, body_bytes, packed=True),
             params={} if verb == "predict" else {"top_k": _ALL_CLASSES},
-            lane=caller().lane,
-            client=caller().client,
-            key=caller().key_name,
+            lane=asker.lane,
+            client=asker.client,
+            key=asker.key_name,
             timeout_s=timeout_ms(request.headers.get(TIMEOUT_HEADER)) / 1000,
             version=named,
             wire=Wire.TENSORFLOW_SERVING,
             wire_options={"verb": verb},
         )
         _check_verb(verb, entry)
-        prediction = plane.ask(question, client_gone)
-        body = _predicted(prediction) if verb == "predict" else {"results": _results(prediction, verb)}
-        return Response(_dumps(body), content_type="application/json")
+        return Question(question, partial(_reply, verb))
+
+    view = question_view(plane, ask)
+    for place in ("", "/versions/<version>", "/labels/<label>"):
+        routes.add_url_rule(f"/v1/models/<model>{place}:<verb>", "ask", view, methods=["POST"])
 
     return routes
 
@@ -156,6 +159,10 @@ def _tensor(tensor: TensorSpec) -> dict[str, Any]:
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
+def _reply(verb: str, prediction: Prediction) -> Reply:
+    return Reply(_dumps(_predicted(prediction) if verb == "predict" else {"results": _results(prediction, verb)}))
+
+
 def _predicted(prediction: Prediction) -> dict[str, Any]:
     outputs = {name: _values(name, array) for name, array in (prediction.outputs or {}).items()}
     if prediction.echo.get("form") != "instances":
