@@ -20,6 +20,7 @@ from embedded_server.data_plane import DataPlane
 from embedded_server.door import Door, DoorMiddleware
 from embedded_server.errors import SECURITY_HEADERS, STATUS
 from embedded_server.failures import failure
+from embedded_server.hot_lane import EXTENSION, LaneParts
 from embedded_server.openapi import openapi
 from embedded_server.protocols.native import native_routes
 from embedded_server.protocols.open_inference import open_inference_routes
@@ -76,6 +77,7 @@ def create_app(
     _add_error_handlers(app, door)
     app.after_request(_secure)
     app.wsgi_app = DoorMiddleware(app.wsgi_app, door)  # type: ignore[method-assign]  # Flask's documented way
+    app.extensions[EXTENSION] = LaneParts(app, plane, door)
     return app
 
 

@@ -35,6 +35,7 @@ from embedded_server.app import create_app
 from embedded_server.body_budget import BodyBudget, affordable
 from embedded_server.door import CALLER_FOR_S, Door, Refusals
 from embedded_server.golden_door import ask_golden
+from embedded_server.hot_lane import hot_lane
 from embedded_server.keys import WINDOW_KEY, KeyStore, made_key, read_key_file
 from embedded_server.listening import bind_listener, bind_listeners
 from embedded_server.notifier import CoalescingNotifier
@@ -604,8 +605,9 @@ class ServerController:
         else:
             context = tls_context(certificate.certificate_file, certificate.key_file)
             kind = functools.partial(TlsServer, context=context)
+        app = create_app(self._engine, settings, door=door)
         http_server = kind(
-            create_app(self._engine, settings, door=door),
+            app,
             listener,
             adjustments(settings),
             connections=settings.connections,
@@ -615,6 +617,7 @@ class ServerController:
             check=door.check,
             budget=BodyBudget(affordable(settings.bodies_bytes, settings.body_bytes)),
             pace=Pace(settings.head_timeout_s, settings.body_timeout_s, settings.reply_timeout_s),
+            lane=hot_lane(app) if settings.hot_lane else None,
         )
         return _Running(plan, http_server, door, network, certificate.pin if certificate is not None else None)
 

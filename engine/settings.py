@@ -88,6 +88,8 @@ class ServerSettings(BaseModel):
     connections: int = Field(512, ge=8)
     connections_per_address: int = Field(16, ge=1)
     requests_inside: int = Field(256, ge=1)
+    hot_lane: bool = True
+    """Questions reach the engine without a thread of the server waiting for each; false: Flask's view answers them."""
     drain_s: float = Field(10.0, gt=0.0)
     cors_origins: list[str] = []
     """Web sites of others whose pages may ask: exact origins (``https://lab.example``), never ``*``."""

@@ -12,7 +12,7 @@ from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
 
-from embedded_server.access import LOOPBACK_PEERS, Decision, normal_peer, target_path
+from embedded_server.access import DECIDING, LOOPBACK_PEERS, Decision, normal_peer, target_path
 from embedded_server.body_budget import BodyBudget
 from embedded_server.door import DECISION, json_headers, new_request_id, status_line
 from embedded_server.errors import door_error
@@ -29,6 +29,12 @@ QUIET_S = 0.25
 
 BODY_GRACE_S = 5.0
 """So long after its head a body may come as slowly as it likes."""
+
+_DECIDING = tuple((name, name.upper().replace("-", "_")) for name in DECIDING)
+"""Header fields, and what waitress's parser calls them."""
+
+ONE_WRITE = 1 << 16
+"""Bytes of a body that is sent together with its head."""
 
 _CODES = {
     400: "malformed",
@@ -98,6 +104,23 @@ class ClosingTask(WSGITask):
         return super().build_response_header()
 
 
+class ReplyTask(ClosingTask):
+    """Writes an answer that is there: ``ready`` is its status line, headers and body."""
+
+    ready: tuple[str, list[tuple[str, str]], bytes]
+
+    def execute(self) -> None:
+        self.status, self.response_headers, body = self.ready
+        self.complete = True
+        self.content_length = len(body)
+        if len(body) > ONE_WRITE:
+            self.write(body)
+            return
+        head = self.build_response_header()
+        self.wrote_header = True
+        self.channel.write_soon(head + body)
+
+
 def _refused(request: Any) -> Decision | None:
     return request.refused if isinstance(request, StrictParser) else None
 
@@ -109,7 +132,6 @@ class Channel(HTTPChannel):
     at most :data:`LINGER_S` seconds: closing with unread bytes resets the connection, and the client never reads why.
     """
 
-    task_class = ClosingTask
     error_task_class = JsonErrorTask
 
     _refused = False
@@ -127,10 +149,13 @@ class Channel(HTTPChannel):
         self._newest = StrictParser(adj, self)
         return self._newest
 
+    def task_class(self, channel: Channel, request: Any) -> ClosingTask:  # type: ignore[override]  # as above
+        return ClosingTask(channel, request) if request.ride is None else request.ride.task
+
     # -- what the parser asks ---------------------------------------------------------------------------------------
     def check(self, request: StrictParser) -> Decision:
         head: Any = request
-        headers = [(name.lower().replace("_", "-"), value) for name, value in head.headers.items()]
+        headers = [(name, head.headers[key]) for name, key in _DECIDING if key in head.headers]
         return self.http_server.check(head.command, head.request_uri, headers, self.peer)
 
     @property
@@ -184,6 +209,9 @@ class Channel(HTTPChannel):
         if unfinished is not None:
             unfinished.close()
         super().handle_close()
+        for request in self.requests[:1]:
+            if request.ride is not None:
+                request.ride.client_left()
 
     # -- clients that take their time ---------------------------------------------------------------------------------
     def keep_pace(self, now: float, pace: Pace) -> None:

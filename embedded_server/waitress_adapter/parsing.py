@@ -6,7 +6,7 @@ RFC 9112 §5.2 (folded lines), §6.1 and §6.3 (framing), §7.1 (chunked).
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import Any, Protocol
 
 from waitress.adjustments import Adjustments
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
@@ -119,6 +119,17 @@ class Gate(Protocol):
         """Where the memory of the body is taken from."""
 
 
+class Ride(Protocol):
+    """A request on the hot lane (:mod:`embedded_server.waitress_adapter.lane_loop`)."""
+
+    @property
+    def task(self) -> Any:
+        """What writes the answer."""
+
+    def client_left(self) -> None:
+        """Nobody reads the answer any more. On the loop."""
+
+
 class StrictParser(HTTPRequestParser):
     """waitress's parser, and 400 for: folded lines, bare line feeds, Content-Length with Transfer-Encoding, either of
     them twice, Transfer-Encoding in HTTP/1.0, other versions of HTTP; 414 for a request line over :data:`MOST_LINE`.
@@ -128,6 +139,8 @@ class StrictParser(HTTPRequestParser):
     """
 
     refused: Decision | None = None
+    ride: Ride | None = None
+    """Where the hot lane answers it: what does."""
 
     def __init__(self, adj: Adjustments, gate: Gate | None = None) -> None:
         super().__init__(adj)

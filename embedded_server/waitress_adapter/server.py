@@ -25,7 +25,9 @@ from embedded_server.access import Decision, network_of
 from embedded_server.body_budget import BodyBudget
 from embedded_server.door import json_headers, new_request_id, status_line
 from embedded_server.errors import door_error
+from embedded_server.hot_lane import HotLane
 from embedded_server.waitress_adapter.channel import Channel, Pace, peer_lane
+from embedded_server.waitress_adapter.lane_loop import LaneLoop, missing_names
 from engine.prediction import Lane
 
 if TYPE_CHECKING:
@@ -129,8 +131,11 @@ class DrainableServer(TcpWSGIServer):
         check: Check,
         budget: BodyBudget,
         pace: Pace,
+        lane: HotLane | None = None,
     ) -> None:
         self.draining = False
+        self.loop_thread: int | None = None
+        self.lane = LaneLoop(self, lane) if lane is not None else None
         self.check = check
         self.budget = budget
         self._pace = pace
@@ -144,6 +149,20 @@ class DrainableServer(TcpWSGIServer):
 
     def set_reuse_addr(self) -> None:
         """Nothing: the socket came bound. waitress would set SO_REUSEADDR, which on Windows shares the port."""
+
+    def add_task(self, task: Any) -> None:
+        if self.lane is None or not self.lane.takes(task):
+            super().add_task(task)
+
+    @property
+    def is_on_loop(self) -> bool:
+        """Whether this is the loop's thread."""
+        return threading.get_ident() == self.loop_thread
+
+    def pull_trigger(self) -> None:
+        """Wake the loop, where that is not the caller itself."""
+        if not self.is_on_loop:
+            super().pull_trigger()
 
     def refused(self, request_id: str, code: str, peer: str) -> None:
         self._on_refused(request_id, code, peer_lane(peer), peer)
@@ -191,6 +210,12 @@ class DrainableServer(TcpWSGIServer):
         now = time.monotonic()
         for channel in list(self.active_channels.values()):
             channel.keep_pace(now, self._pace)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Give up what on the hot lane nobody is to wait for any longer."""
+        if self.lane is not None:
+            self.lane.sweep()
 
     def add_entrance(self, listener: socket.socket) -> None:
         if self.accepting:
@@ -231,6 +256,8 @@ class DrainableServer(TcpWSGIServer):
 
     def close_loop(self) -> None:
         """Close what is left, the trigger too, which ends the loop."""
+        if self.lane is not None:
+            self.lane.close()
         self.pull_trigger = lambda: None  # type: ignore[method-assign]  # its descriptor is about to mean nothing
         wasyncore.close_all(self._map)
 
@@ -239,7 +266,8 @@ class HttpServer:
     """A WSGI application served on ``listener`` (bound and listening; owned from here on) by named threads.
 
     ``on_death`` is called on the loop's thread where the loop ends by an error of its own. ``check`` is asked about
-    every head that announces a body, on the loop's thread: it must not block.
+    every head that announces a body, on the loop's thread: it must not block. ``lane``: the application's questions
+    that need no thread.
     """
 
     def __init__(
@@ -256,7 +284,11 @@ class HttpServer:
         budget: BodyBudget,
         pace: Pace = Pace(),
         server_class: Callable[..., DrainableServer] = DrainableServer,
+        lane: HotLane | None = None,
     ) -> None:
+        if lane is not None and (missing := missing_names()):
+            log.warning("no hot lane: this waitress has no %s", ", ".join(missing))
+            lane = None
         adj = Adjustments(sockets=[listener], **limits)
         self._dispatcher = JoinedDispatcher()
         self._server = server_class(
@@ -270,6 +302,7 @@ class HttpServer:
             check=check,
             budget=budget,
             pace=pace,
+            lane=lane,
         )
         self._on_death = on_death
         self._thread = threading.Thread(target=self._run, name="server-loop", daemon=True)
@@ -303,6 +336,7 @@ class HttpServer:
         while self._thread.is_alive() and time.monotonic() < soft + LAST_ANSWERS_S:
             if time.monotonic() >= soft:
                 on_expired()
+                self._on_loop(self._server.sweep)
             self._on_loop(self._server.close_quiet)
             if not self._server.active_channels:
                 break
@@ -338,10 +372,15 @@ class HttpServer:
 
     def _run(self) -> None:
         server: Any = self._server
+        server.loop_thread = threading.get_ident()
+        poll = wasyncore.poll2 if server.adj.asyncore_use_poll else wasyncore.poll
         try:
-            wasyncore.loop(
-                timeout=server.adj.asyncore_loop_timeout, use_poll=server.adj.asyncore_use_poll, map=server._map
-            )
+            while server._map:
+                poll(server.adj.asyncore_loop_timeout, server._map)
+                if server.lane is not None:
+                    server.lane.run()
         except Exception:
             log.exception("the server's loop ended by an error")
+            if server.lane is not None:
+                server.lane.close()
             self._on_death()
