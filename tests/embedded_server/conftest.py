@@ -46,12 +46,21 @@ def engine() -> FakeEngine:
 
 
 @pytest.fixture
-def make_controller(engine: FakeEngine, tmp_path: Path) -> Iterator[Callable[..., ServerController]]:
+def hot_lane() -> bool:
+    """Whether questions go by the hot lane. Modules in which the way may matter run both: ``BOTH_WAYS``."""
+    return True
+
+
+BOTH_WAYS = pytest.fixture(name="hot_lane", params=[True, False], ids=["lane", "view"])(lambda request: request.param)
+
+
+@pytest.fixture
+def make_controller(engine: FakeEngine, tmp_path: Path, hot_lane: bool) -> Iterator[Callable[..., ServerController]]:
     """Makes controllers with changed settings; every one is stopped afterwards and must leave nothing behind."""
     made: list[ServerController] = []
 
     def make(**changes: object) -> ServerController:
-        controller = ServerController(engine, settings(**changes), tmp_path / "data")
+        controller = ServerController(engine, settings(**{"hot_lane": hot_lane} | changes), tmp_path / "data")
         made.append(controller)
         return controller
 

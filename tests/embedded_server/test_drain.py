@@ -12,9 +12,11 @@ from embedded_server.controller import ServeOptions, ServerController
 from embedded_server.waitress_adapter import channel
 from engine.prediction import PredictRequest
 from engine.serving_types import ServerPhase
-from tests.embedded_server.conftest import listening, server_threads, until
+from tests.embedded_server.conftest import BOTH_WAYS, listening, server_threads, until
 from tests.embedded_server.wire import Answer, Wire
 from tests.fakes import FakeEngine, answer_three
+
+hot_lane = BOTH_WAYS
 
 PREDICT = "/predict/digits-keras"
 

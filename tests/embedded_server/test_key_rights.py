@@ -16,11 +16,13 @@ from embedded_server.key_limits import KeyLimits
 from embedded_server.keys import KeyStore
 from embedded_server.openapi import operations
 from engine.errors import SettingsInvalid
-from tests.embedded_server.conftest import until
+from tests.embedded_server.conftest import BOTH_WAYS, until
 from tests.embedded_server.test_drain import release
 from tests.embedded_server.wire import Wire
 from tests.embedded_server.wsgi import KEYED, LAN, SECRET, Door2Client
 from tests.fakes import FakeEngine
+
+hot_lane = BOTH_WAYS
 
 AUTH = {"Authorization": f"Bearer {SECRET}"}
 

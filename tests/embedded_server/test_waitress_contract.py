@@ -60,6 +60,11 @@ NAMES: list[tuple[type, str, list[str]]] = [
     (ErrorTask, "execute", ["self"]),
     (WSGITask, "build_response_header", ["self"]),
     (Task, "set_close_on_finish", ["self"]),
+    (Task, "finish", ["self"]),
+    (WSGITask, "execute", ["self"]),
+    (ThreadedTaskDispatcher, "add_task", ["self", "task"]),
+    (ThreadedTaskDispatcher, "handler_thread", ["self", "thread_no"]),
+    (HTTPChannel, "write_soon", ["self", "data"]),
     (Task, "write", ["self", "data"]),
 ]
 
@@ -71,6 +76,14 @@ def test_the_version_these_facts_were_read_from() -> None:
 @pytest.mark.parametrize(("owner", "name", "parameters"), NAMES, ids=lambda value: getattr(value, "__name__", None))
 def test_names_and_parameters(owner: type, name: str, parameters: list[str]) -> None:
     assert list(inspect.signature(getattr(owner, name)).parameters) == parameters
+
+
+def test_the_loop_is_what_ours_is() -> None:
+    """HttpServer runs its own, so as to look at the hot lane after each round."""
+    assert list(inspect.signature(wasyncore.poll).parameters) == ["timeout", "map"]
+    assert list(inspect.signature(wasyncore.poll2).parameters) == ["timeout", "map"]
+    told = inspect.getsource(wasyncore.loop)
+    assert "while map:\n            poll_fun(timeout, map)" in told
 
 
 def test_fields_of_a_live_server() -> None:

@@ -15,9 +15,11 @@ from waitress.buffers import OverflowableBuffer
 from embedded_server.controller import ServeOptions, ServerController
 from embedded_server.waitress_adapter import adjustments
 from embedded_server.waitress_adapter.parsing import MOST_CHUNKS, ChunkedBody
-from tests.embedded_server.conftest import settings, until
+from tests.embedded_server.conftest import BOTH_WAYS, settings, until
 from tests.embedded_server.wire import Answer, Wire
 from tests.fakes import FakeEngine
+
+hot_lane = BOTH_WAYS
 
 PREDICT = "/predict/digits-keras"
 POST = b"POST /predict/digits-keras HTTP/1.1\r\nHOST\r\n"
