@@ -1,7 +1,8 @@
 """SQLite journal: loads, with the duration of each stage, and requests. No payloads.
 
 One writer thread with a bounded queue: nobody waits for the disk, and a full disk costs the journal's rows, not an
-answer. Above ``AGGREGATE_ABOVE`` requests a second, one row per model and second stands for them all.
+answer. Above ``AGGREGATE_ABOVE`` requests a second, one row per model and second stands for them all, counted in memory
+and written once a second.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from engine.serving_types import RequestRecord, RequestState
 log = logging.getLogger(__name__)
 
 AGGREGATE_ABOVE = 200
+SECONDS_EVERY_S = 1.0
 _QUEUE = 10_000
 _KEEP_REQUESTS = 100_000
 _SCHEMA = """
@@ -48,6 +50,9 @@ class Journal:
         self._learnt: dict[str, dict[str, float]] = {}
         self._second = 0
         self._in_second = 0
+        self._seconds: dict[tuple[int, str], list[int]] = {}
+        """Answered and failed, by second and model, that are still to be written."""
+        self._seconds_due = 0.0
         self._told = False
         self.dropped = 0
         self._loaded = threading.Event()
@@ -77,16 +82,14 @@ class Journal:
                 self._second, self._in_second = second, 0
             self._in_second += 1
             aggregate = self._in_second > AGGREGATE_ABOVE
+            if aggregate:
+                answered = record.state is RequestState.ANSWERED
+                counts = self._seconds.setdefault((second, record.model), [0, 0])
+                counts[0 if answered else 1] += 1
+                first = sum(counts) == 1
         if aggregate:
-            answered = int(record.state is RequestState.ANSWERED)
-            row: tuple[Any, ...] = (second, record.model, answered, 1 - answered)
-            self._put(
-                lambda db: db.execute(
-                    "INSERT INTO seconds VALUES (?,?,?,?) ON CONFLICT(second, model) DO UPDATE SET "
-                    "answered = answered + excluded.answered, failed = failed + excluded.failed",
-                    row,
-                )
-            )
+            if first:
+                self._put(lambda db: None)  # wakes the writer, which now knows when to look again
             return
         row = (
             record.received_at, record.id, record.lane, record.client, record.model, str(record.state), record.code,
@@ -163,30 +166,46 @@ class Journal:
         self._loaded.set()
         try:
             while True:
-                write = self._queue.get()
-                if write is None:
-                    return
+                try:
+                    write = self._queue.get(timeout=SECONDS_EVERY_S if self._seconds else None)
+                except queue.Empty:
+                    write = self._write_seconds
                 if db is None:
-                    continue
-                stop = self._write_batch(db, write)
-                if stop:
+                    self._seconds.clear()
+                    if write is None:
+                        return
+                elif self._write_batch(db, write):
                     return
         finally:
             if db is not None:
                 db.close()
 
-    def _write_batch(self, db: sqlite3.Connection, write: Callable[[sqlite3.Connection], None]) -> bool:
-        """One transaction over everything queued by now; True when the end was queued too."""
-        stop = False
+    def _write_seconds(self, db: sqlite3.Connection) -> None:
+        with self._lock:
+            seconds, self._seconds = self._seconds, {}
+        self._seconds_due = time.monotonic() + SECONDS_EVERY_S
+        db.executemany(
+            "INSERT INTO seconds VALUES (?,?,?,?) ON CONFLICT(second, model) DO UPDATE SET "
+            "answered = answered + excluded.answered, failed = failed + excluded.failed",
+            [(second, model, *counts) for (second, model), counts in seconds.items()],
+        )
+
+    def _write_batch(self, db: sqlite3.Connection, write: Callable[[sqlite3.Connection], None] | None) -> bool:
+        """One transaction over everything queued by now; True when the end (None) was queued too."""
+        stop = write is None
         try:
-            write(db)
-            while True:
+            if write is not None:
+                write(db)
+            if stop or time.monotonic() >= self._seconds_due:
+                self._write_seconds(db)
+            while not stop:
                 try:
                     following = self._queue.get_nowait()
                 except queue.Empty:
                     break
                 if following is None:
                     stop = True
+                    self._write_seconds(db)
                     break
                 following(db)
             db.commit()

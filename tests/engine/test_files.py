@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import journal as journal_module
 from engine.consent import ConsentStore, fingerprint
 from engine.errors import ModelUnreadable, SettingsInvalid
 from engine.journal import AGGREGATE_ABOVE, Journal
@@ -146,6 +148,33 @@ def test_above_two_hundred_a_second_the_journal_keeps_sums(tmp_path: Path) -> No
     db.close()
     assert rows == AGGREGATE_ABOVE
     assert sums == (25, 25)
+
+
+def test_sums_are_written_while_the_journal_runs_and_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "SECONDS_EVERY_S", 0.05)
+    path = tmp_path / "journal.sqlite3"
+    journal = Journal(path)
+
+    def told() -> list[tuple[int, int]]:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            try:
+                return db.execute("SELECT answered, failed FROM seconds").fetchall()
+            except sqlite3.OperationalError:
+                return []  # not made yet
+
+    pause = threading.Event()
+    sent = 0
+    for expected in (7, 12):
+        while sent < AGGREGATE_ABOVE + expected:
+            journal.record_request(record(sent))
+            sent += 1
+        for _ in range(400):
+            if told() == [(expected, 0)]:
+                break
+            pause.wait(0.05)
+        assert told() == [(expected, 0)]
+    journal.close()
+    assert told() == [(12, 0)]
 
 
 def test_a_journal_that_cannot_be_written_says_so_once(tmp_path: Path) -> None:
