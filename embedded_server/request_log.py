@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import logging
+import queue
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable
 from logging.handlers import RotatingFileHandler
@@ -19,19 +21,26 @@ KEPT_FILES = 4
 """Beside the newest one; the oldest goes."""
 LOG_FILE = "requests.log"
 NEWEST = 500
+MOST_WAITING = 10_000
+AT_ONCE = 200
+PAUSE_S = 0.05
+END_S = 5.0
 
 
 class RequestLog:
     """``target`` is ``off``, ``stderr`` or ``file``: then ``folder/requests.log``, rotated at 4 MiB, five in all.
     ``before``: lines of a log that this one goes on from.
 
-    A disk that is full costs lines, not answers. The newest :data:`NEWEST` are kept in memory as well, for the owner's
-    page. Thread-safe.
+    A thread of its own writes, so that no answer waits for the disk. A disk that is full, or :data:`MOST_WAITING` lines
+    behind, costs lines, not answers. The newest :data:`NEWEST` are kept in memory as well, for the owner's page.
+    Thread-safe.
     """
 
     def __init__(self, target: str, folder: Path | None = None, before: Iterable[str] = ()) -> None:
-        self._handler: logging.Handler | None = None
         self._newest: deque[str] = deque(before, maxlen=NEWEST)
+        self._lock = threading.Lock()
+        self._writer: _Writer | None = None
+        self._handler: logging.Handler | None = None
         if target == "stderr":
             self._handler = logging.StreamHandler(sys.stderr)
         elif target == "file" and folder is not None:
@@ -73,12 +82,60 @@ class RequestLog:
         text = orjson.dumps(line).decode()
         self._newest.append(text)
         if self._handler is not None:
-            self._handler.handle(logging.LogRecord("deskside.requests", logging.INFO, "", 0, text, None, None))
+            with self._lock:
+                if self._writer is None:
+                    self._writer = _Writer(self._handler)
+                self._writer.add(text)
 
     def newest(self) -> tuple[str, ...]:
         """Lines of JSON, oldest first."""
         return tuple(self._newest)
 
     def close(self) -> None:
+        """Write what waits, and let go of the file. A line that comes later opens it again."""
+        with self._lock:
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.end()
         if self._handler is not None:
             self._handler.close()
+
+
+class _Writer:
+    """The thread that writes lines to ``handler``; several that are close together at once."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        self._handler = handler
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="server-log", daemon=True)
+        self._thread.start()
+
+    def add(self, line: str) -> None:
+        if self._lines.qsize() < MOST_WAITING:
+            self._lines.put(line)
+
+    def end(self) -> None:
+        """Wait until every line is written, or the disk has had :data:`END_S` seconds for it."""
+        self._ending.set()
+        self._lines.put(None)
+        self._thread.join(END_S)
+
+    def _run(self) -> None:
+        line = self._lines.get()
+        while line is not None:
+            lines = [line]
+            while (line := self._next()) and len(lines) < AT_ONCE:
+                lines.append(line)
+            text = "\n".join(lines)
+            self._handler.handle(logging.LogRecord("deskside.requests", logging.INFO, "", 0, text, None, None))
+            if line == "":
+                self._ending.wait(PAUSE_S)  # those that come meanwhile are written together
+                line = self._lines.get()
+
+    def _next(self) -> str | None:
+        """The next line, "" where none waits, None at the end."""
+        try:
+            return self._lines.get_nowait()
+        except queue.Empty:
+            return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from embedded_server import request_log
+from embedded_server.access import Decision
 from embedded_server.controller import ServeOptions, ServerController
 from embedded_server.request_log import LOG_FILE, RequestLog
 from engine.engine import Engine
 from engine.errors import ModelFailed
+from engine.prediction import Lane
 from engine.serving_types import RequestState
 from engine.settings import ServerSettings
 from tests.embedded_server.conftest import until
@@ -132,6 +136,43 @@ def test_the_key_is_named_and_not_shown(engine: FakeEngine, tmp_path: Path) -> N
         ("window", 200, None),
         (None, 401, "key_required"),
     ]
+
+
+def line(log: RequestLog, path: str) -> None:
+    decision = Decision(True, 200, "", "", Lane.LOOPBACK, "127.0.0.1")
+    log.write("0" * 16, decision, "GET", path, 200, received=0, sent=0, seconds=0.0)
+
+
+def test_lines_are_written_soon_in_order_and_again_after_a_close(tmp_path: Path) -> None:
+    log, path = RequestLog("file", tmp_path), tmp_path / LOG_FILE
+
+    def paths() -> list[str]:
+        return [json.loads(text)["path"] for text in path.read_text().splitlines()] if path.exists() else []
+
+    asked = [f"/{number}" for number in range(450)]
+    for name in asked:
+        line(log, name)
+    until(lambda: paths() == asked, "every line is in the file")
+    log.close()
+    line(log, "/later")
+    until(lambda: paths() == [*asked, "/later"], "a line after the close")
+    log.close()
+    log.close()
+
+
+def test_a_log_that_is_far_behind_costs_lines_and_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_log, "MOST_WAITING", 10)
+    log = RequestLog("file", tmp_path)
+    stuck = threading.Event()
+    assert log._handler is not None
+    handle = log._handler.handle
+    monkeypatch.setattr(log._handler, "handle", lambda record: stuck.wait(20) and handle(record))
+    for number in range(100):
+        line(log, f"/{number}")
+    stuck.set()
+    log.close()
+    assert 1 <= len((tmp_path / LOG_FILE).read_text().splitlines()) <= 21
+    assert len(log.newest()) == 100
 
 
 def test_off_writes_nothing(engine: FakeEngine, tmp_path: Path) -> None:
