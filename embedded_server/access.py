@@ -25,6 +25,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from engine.prediction import Lane
 
@@ -46,6 +47,8 @@ DECIDING = (
 )  # fmt: skip
 """The header fields that :func:`check_head` reads; all others are nothing to it."""
 
+_PATHS = 256
+"""The paths of which it is remembered what they are; a request line has a bound, and so has what this keeps."""
 _MODEL = re.compile(r"/(?:predict|v1/models|v2/models|v2/repository/models)/([^/:]+)")
 _CANONICAL = re.compile(r"/|(?:/[A-Za-z0-9._~-]+)+|/v1/models(?:/[A-Za-z0-9._~-]+)+:[a-z]+")
 
@@ -170,6 +173,7 @@ def target_path(target: str) -> str:
     return target.partition("?")[0]
 
 
+@lru_cache(_PATHS)
 def is_canonical(path: str) -> bool:
     """Whether ``path`` is written the one way a route is: no doubled, trailing or encoded slash, no dot segment.
 
@@ -225,6 +229,7 @@ def check_head(method: str, target: str, headers: Iterable[tuple[str, str]], pee
     return Decision(True, 200, "", "", lane, peer, known, right, foreign)
 
 
+@lru_cache(_PATHS)
 def needed_right(method: str, path: str) -> tuple[str, str]:
     """Which of :data:`RIGHTS` a request needs, "" where none, and the model it names, "" for none."""
     if path in KEYLESS_PATHS or path.startswith(KEYLESS_PREFIXES) or (method == "POST" and path in KEYLESS_POSTS):
@@ -248,6 +253,8 @@ def _host_status(values: list[str], allowed: frozenset[str]) -> int | None:
 def _same_site(method: str, path: str, fields: dict[str, list[str]], origins: frozenset[str]) -> bool:
     if method == "OPTIONS" and "access-control-request-method" in fields:
         return False
+    if "origin" not in fields and "sec-fetch-site" not in fields:
+        return True
     if any(origin.lower() not in origins for origin in fields.get("origin", [])):
         return False
     if all(site in ("same-origin", "none") for site in fields.get("sec-fetch-site", [])):

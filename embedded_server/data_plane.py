@@ -82,6 +82,15 @@ class Asking:
             return DeadlineExceeded("There was no answer before the request's deadline.")
         return None
 
+    def told(self) -> Prediction | None:
+        """The answer, where there is one by now."""
+        if not self.future.done():
+            return None
+        try:
+            return self.future.result()
+        except Exception:  # noqa: BLE001  # result() tells it
+            return None
+
     def result(self) -> Prediction:
         """The answer of a future that is done, counted as served. Raises what the engine raised, RequestCancelled."""
         try:

@@ -113,10 +113,10 @@ class Passage:
     @property
     def says_much(self) -> bool:
         """Whether writing the answer takes its time."""
-        future = self._asking.future if self._asking is not None else None
-        if future is None or not future.done() or future.cancelled() or future.exception() is not None:
+        if self._asking is None or self._error is not None:
             return False
-        return _weight(future.result()) > SMALL
+        prediction = self._asking.told()
+        return prediction is not None and _weight(prediction) > SMALL
 
     def ask(self, on_done: Callable[[], None]) -> None:
         """Hand the question to the engine; ``on_done`` is called, on whatever thread, once there is an answer."""

@@ -100,6 +100,8 @@ def _drawn(prediction: Prediction) -> Reply:
 
 def wants_picture(request: Request) -> bool:
     """Whether the caller would rather see the answer drawn than read it."""
+    if "Accept" not in request.headers:
+        return False
     accepted = request.accept_mimetypes
     return PNG in accepted.values() and accepted[PNG] > accepted["application/json"]
 
@@ -125,6 +127,8 @@ def query_params(request: Request) -> dict[str, Any]:
     """``top_k`` (int), ``threshold`` and ``iou`` (0..1), and the words of :data:`WORDS`, where the query has them; the
     model's task checks the words. Raises Malformed."""
     params: dict[str, Any] = {}
+    if not request.query_string:
+        return params
     if (text := request.args.get("top_k")) is not None:
         if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MOST_TOP_K:
             raise Malformed(f"top_k must be a whole number from 1 to {MOST_TOP_K}.")
@@ -148,6 +152,8 @@ def query_params(request: Request) -> dict[str, Any]:
 
 def query_version(request: Request) -> str | None:
     """The version named in the query; None is the one that serves. Raises Malformed for a name that is none."""
+    if not request.query_string:
+        return None
     version = request.args.get("version")
     if version is not None and not 0 < len(version) <= MOST_VERSION:
         raise Malformed(f"version must be the name of a version, of at most {MOST_VERSION} characters.")

@@ -97,7 +97,7 @@ def open_inference_routes(plane: DataPlane, settings: ServerSettings) -> Bluepri
 
         def reply(prediction: Prediction) -> Reply:
             # Looked up afterwards: the first question may have loaded the model, and so told its labels.
-            answer = encode_answer(prediction, _labels(find_model(plane, model)))
+            answer = encode_answer(prediction, lambda: _labels(find_model(plane, model)))
             length = () if answer.header_bytes is None else ((HEADER_LENGTH, str(answer.header_bytes)),)
             return _packed(request, Reply(answer.body, answer.content_type, headers=length))
 

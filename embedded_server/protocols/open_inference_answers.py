@@ -6,7 +6,7 @@ what src/http_server.cc does where they differ: an output that a request lists i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +37,8 @@ class _Wanted:
     classes: int
 
 
-def encode_answer(prediction: Prediction, labels: Sequence[str]) -> EncodedAnswer:
-    """The body of an answer, as the request wanted it (``prediction.echo``).
+def encode_answer(prediction: Prediction, labels: Callable[[], Sequence[str]]) -> EncodedAnswer:
+    """The body of an answer, as the request wanted it (``prediction.echo``); ``labels`` where it wants classes.
 
     Raises Malformed for parameters that are none, UnusableInput for an output that the model does not give.
     """
@@ -51,7 +51,7 @@ def encode_answer(prediction: Prediction, labels: Sequence[str]) -> EncodedAnswe
         if datatype is None:
             raise UnusableInput(f"output '{wanted.name}' is {array.dtype}, which the protocol does not know")
         if wanted.classes:
-            array, datatype = best_classes(wanted.name, array, wanted.classes, labels), BYTES
+            array, datatype = best_classes(wanted.name, array, wanted.classes, labels()), BYTES
         entry: dict[str, Any] = {"name": wanted.name, "datatype": datatype, "shape": list(array.shape)}
         if wanted.binary:
             part = to_wire(datatype, array)
