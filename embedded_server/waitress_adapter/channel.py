@@ -199,7 +199,8 @@ class Channel(HTTPChannel):
         super().service()
 
     def send(self, data: bytes, do_close: bool = True) -> int:
-        sent = int(super().send(data, do_close))
+        # Closed by the loop's next round, not here: waitress says 100 Continue under the lock that closing takes.
+        sent = int(super().send(data, False))
         self._sent += sent
         return sent
 

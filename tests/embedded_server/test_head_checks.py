@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -320,3 +321,34 @@ def test_an_empty_transfer_coding_is_400(port: int, engine: FakeEngine, value: s
         assert wire.answer().code == "malformed"
         assert wire.closed()
     assert engine.requests == []
+
+
+def test_a_client_that_left_before_it_was_told_to_go_on_stops_nobody(controller: ServerController, port: int) -> None:
+    """waitress says 100 Continue under the lock that closing a connection takes."""
+
+    class Gone:
+        """A socket whose other end is reset when it is written to."""
+
+        def __init__(self, real: socket.socket) -> None:
+            self._real = real
+
+        def send(self, data: bytes) -> int:
+            if b"100 Continue" in data:
+                self._real.shutdown(socket.SHUT_RDWR)
+                raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+            return self._real.send(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+    with Wire(port) as gone, Wire(port) as other:
+        gone.request("GET", "/models").answer()
+        running = controller._running
+        assert running is not None
+        channels: Any = running.http._server.active_channels
+        until(lambda: len(channels) >= 2, "both connections")  # the self-check's has closed, or is about to
+        for channel in list(channels.values()):
+            channel.socket = Gone(channel.socket)
+        gone.request("POST", PREDICT, Content_Length="3", Expect="100-continue")
+        assert gone.closed()
+        assert other.request("POST", PREDICT, b"x").answer().status == 200

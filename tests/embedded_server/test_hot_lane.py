@@ -395,8 +395,16 @@ def test_a_pipelined_request_waits_for_the_one_before_it(port: int, engine: Fake
         assert label(wire.answer()) == "second"
 
 
-def test_no_answer_goes_to_another_connection(port: int, engine: FakeEngine) -> None:
-    """Answers settle in a random order, from several threads at once."""
+def test_no_answer_goes_to_another_connection(
+    make_controller: Make, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers settle in a random order, from several threads at once. The loop is woken for each: of itself it would
+    look again after ten minutes."""
+    adjustments = controller_module.adjustments
+    monkeypatch.setattr(
+        controller_module, "adjustments", lambda settings: adjustments(settings) | {"asyncore_loop_timeout": 600}
+    )
+    port = make_controller().start_at(ServeOptions(port=0)).port
     engine.hold = True
     order = random.Random(7)
     wires = [Wire(port) for _ in range(24)]
