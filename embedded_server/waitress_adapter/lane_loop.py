@@ -111,10 +111,11 @@ class LaneLoop:
     def _open(self, channel: Channel) -> None:
         request: Any = channel.requests[0]
         task = ReplyTask(channel, request)
-        decision = channel.check(request)
-        passage = None
-        if channel.connected and decision.allowed:
-            passage = self._lane.open(decision, task.get_environment())
+        try:
+            passage = self._passage(channel, request, task)
+        except Exception:
+            log.exception("the hot lane could not take a request: Flask's view answers it")
+            passage = None
         if passage is None:
             self._threads.add_task(channel)
             return
@@ -125,6 +126,12 @@ class LaneLoop:
             self.later(ride.ask)
         else:
             ride.ask()
+
+    def _passage(self, channel: Channel, request: Any, task: ReplyTask) -> Passage | None:
+        decision = channel.check(request)
+        if not (channel.connected and decision.allowed):
+            return None
+        return self._lane.open(decision, task.get_environment())
 
     def later(self, call: Callable[[], None]) -> None:
         self._threads.add_task(_Later(call))
@@ -193,5 +200,8 @@ class _Ride:
             self._write()
 
     def _write(self) -> None:
-        self.task.ready = self.passage.finish()
+        try:
+            self.task.ready = self.passage.finish()
+        except Exception:
+            log.exception("the hot lane could not make an answer")  # service() then says 500, and closes
         self._channel.service()

@@ -662,6 +662,29 @@ def test_an_answer_that_cannot_be_written_is_500_and_the_loop_goes_on(
         assert other.request("POST", PREDICT, b"x").answer().status == 200
 
 
+def test_a_lane_that_cannot_take_a_request_leaves_it_to_the_view(
+    port: int, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hot_lane.HotLane, "open", lambda *_: failing(RuntimeError("broken"))(None))
+    with Wire(port) as wire:
+        assert wire.request("POST", PREDICT, b"x").answer().status == 200
+    assert "Flask's view answers it" in caplog.text
+    assert len(engine.requests) == 1
+
+
+def test_an_answer_that_cannot_be_made_is_500(
+    port: int, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Passage, "finish", lambda _: failing(RuntimeError("broken"))(None))
+    with Wire(port) as wire:
+        assert wire.request("POST", PREDICT, b"x").answer().status == 500
+        assert wire.closed()
+    assert "broken" in caplog.text
+    monkeypatch.undo()
+    with Wire(port) as wire:
+        assert wire.request("POST", PREDICT, b"x").answer().status == 200
+
+
 def test_a_loop_that_dies_answers_who_waits(
     controller: ServerController, engine: FakeEngine, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
