@@ -48,13 +48,14 @@ XCB_LIBRARIES = {
     "libxcb-keysyms.so.1": "libxcb-keysyms1",
     "libxcb-shape.so.0": "libxcb-shape0",
 }
-# What the tests on a desktop and a network of their own start: an X server, hands, a screen reader's buses, links.
+# What the tests start: an X server, hands, a screen reader's buses, links of a network, another client of https.
 DESKTOP_PROGRAMS = {
     "Xvfb": "xvfb",
     "xauth": "xauth",
     "xdotool": "xdotool",
     "dbus-run-session": "dbus",
     "ip": "iproute2",
+    "curl": "curl",
     "/usr/libexec/at-spi-bus-launcher": "at-spi2-core",
 }
 

@@ -120,7 +120,7 @@ def test_without_root_the_one_line_to_run_is_said(setup_env: ModuleType, monkeyp
             "test",
             "",
             True,
-            {"libgl1", "libxcb-cursor0", "xvfb", "xauth", "xdotool", "dbus", "at-spi2-core", "iproute2"},
+            {"libgl1", "libxcb-cursor0", "xvfb", "xauth", "xdotool", "dbus", "at-spi2-core", "iproute2", "curl"},
         ),
     ],
 )
@@ -139,7 +139,7 @@ def test_the_libraries_each_purpose_needs(
     monkeypatch.setattr(setup_env, "VENV_PYTHON", Path(sys.executable))
     monkeypatch.setattr(setup_env.shutil, "which", lambda program: None)
     packages = set(setup_env.missing_packages(purpose, sys.executable))
-    told_apart = {"libgl1", "libxcb-cursor0", "xvfb", "xauth", "xdotool", "dbus", "at-spi2-core", "iproute2"}
+    told_apart = {"libgl1", "libxcb-cursor0", "xvfb", "xauth", "xdotool", "dbus", "at-spi2-core", "iproute2", "curl"}
     assert set(setup_env.DESKTOP_PROGRAMS.values()) <= told_apart
     assert packages & told_apart == wanted
 

@@ -1,4 +1,4 @@
-"""Run within a network namespace (``unshare -Urn``): serve the network while its addresses come and go.
+"""Run within a network namespace (unshare(1)): serve the network while its addresses come and go.
 
     python -m tests.embedded_server.network_moves FOLDER off|self-signed
 

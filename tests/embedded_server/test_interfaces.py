@@ -105,12 +105,17 @@ def test_a_port_in_use_on_one_of_them_leaves_none_open() -> None:
         bind_listeners(("192.0.2.77", "127.0.0.1"), port)
 
 
+def in_a_namespace(*command: str) -> list[str]:
+    """``command`` in a network of its own; who is no root needs a namespace of users for that as well."""
+    return ["unshare", "-n" if os.geteuid() == 0 else "-Urn", *command]
+
+
 def namespaces() -> str:
     """Why a network of our own cannot be made here; "" where it can."""
     if sys.platform != "linux" or shutil.which("unshare") is None or shutil.which("ip") is None:
         return "needs unshare and ip (util-linux, iproute2)"
     probe = subprocess.run(
-        ["unshare", "-Urn", "ip", "link", "add", "a0", "type", "veth", "peer", "name", "a1"], capture_output=True
+        in_a_namespace("ip", "link", "add", "a0", "type", "veth", "peer", "name", "a1"), capture_output=True
     )
     return probe.stderr.decode(errors="replace").strip()
 
@@ -120,7 +125,7 @@ def test_addresses_come_and_go_and_it_is_never_wider(tmp_path: Path, tls: str) -
     """Twenty times an address goes and another comes, in a network namespace of its own: see network_moves.py."""
     if reason := namespaces():
         pytest.skip(f"no network namespace can be made here: {reason}")
-    command = ["unshare", "-Urn", sys.executable, "-m", "tests.embedded_server.network_moves", str(tmp_path), tls]
+    command = in_a_namespace(sys.executable, "-m", "tests.embedded_server.network_moves", str(tmp_path), tls)
     done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, timeout=BOUND_S)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "moved 20 times"

@@ -58,7 +58,11 @@ def test_the_tray_switches_the_server_and_stands_where_it_is(
 ) -> None:
     assert with_tray.switches[ServerScope.OFF].isChecked()
     with_tray.switches[ServerScope.NETWORK].trigger()
-    qtbot.waitUntil(lambda: with_tray.switches[ServerScope.NETWORK].isChecked(), timeout=WAIT_MS)
+    qtbot.waitUntil(
+        # The server's state may arrive before the switch's own call is over; until then it cannot be moved again.
+        lambda: with_tray.switches[ServerScope.NETWORK].isChecked() and not window.server_page.switch.busy,
+        timeout=WAIT_MS,
+    )
     assert server.starts == [(ServerScope.NETWORK, 8765)]
     assert with_tray.icon.toolTip() == "Deskside, serving the network"
     switch_to(qtbot, window, "off")
