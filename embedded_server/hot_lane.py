@@ -113,9 +113,10 @@ class Passage:
     @property
     def says_much(self) -> bool:
         """Whether writing the answer takes its time."""
-        if self._asking is None or self._error is not None:
+        asking = self._asking
+        if asking is None or self._error is not None:
             return False
-        prediction = self._asking.told()
+        prediction = asking.told()
         return prediction is not None and _weight(prediction) > SMALL
 
     def ask(self, on_done: Callable[[], None]) -> None:
@@ -126,25 +127,28 @@ class Passage:
                 self._asking = self._plane.begin(self._question.request)
         except Exception as error:  # noqa: BLE001  # told, and logged, by finish()
             self._error = error
-        if self._asking is None:
+        asking = self._asking
+        if asking is None:
             on_done()
             return
         if self._error is not None:  # given up meanwhile
-            self._asking.future.cancel()
-        self._asking.future.add_done_callback(lambda _: on_done())
+            asking.future.cancel()
+        asking.future.add_done_callback(lambda _: on_done())
 
     def no_longer(self, client_gone: bool = False) -> EngineError | None:
         """Why nobody is to wait for the answer any longer, None where there is no reason."""
-        return self._asking.no_longer(client_gone) if self._asking is not None else None
+        asking = self._asking
+        return asking.no_longer(client_gone) if asking is not None else None
 
     def give_up(self, reason: EngineError) -> bool:
-        """Ask no more; where there is no answer yet, ``reason`` is one. False where it is being asked right now:
-        ``on_done`` is then still to come."""
-        if self._asking is None or not self._asking.future.done():
+        """Ask no more; where there is no answer yet, ``reason`` is one. False where it is being asked right now
+        (``on_done`` is then still to come) and where it is finished."""
+        asking = self._asking
+        if asking is None or not asking.future.done():
             self._error = reason
-        if self._asking is None:
+        if asking is None:
             return False
-        self._asking.future.cancel()
+        asking.future.cancel()
         return True
 
     def finish(self) -> tuple[str, list[tuple[str, str]], bytes]:
@@ -163,6 +167,7 @@ class Passage:
         ]
         if decision.key is not None:
             self._door.key_limits.leave(decision.key)
+        self._asking = None  # its future knows who waited for it: a ring otherwise
         self._visit.end(reply.status, len(reply.body))
         return status_text(reply.status), headers, reply.body
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -270,9 +271,12 @@ class Engine:
             return _rejected(error)
         self._jobs.appendleft(job)
         self._open_jobs[job.id] = job
-        job.future.add_done_callback(lambda _: self._open_jobs.pop(job.id, None))
+        job.future.add_done_callback(partial(self._close_job, job.id))  # not of the job: its future would hold itself
         model.predict(job)
         return job.future
+
+    def _close_job(self, request_id: str, _: Future[Prediction]) -> None:
+        self._open_jobs.pop(request_id, None)
 
     def cancel(self, request_id: str) -> bool:
         job = self._open_jobs.get(request_id)

@@ -25,7 +25,7 @@ from engine.serving_types import RequestRecord, RequestState
 _TIMINGS = ("decode", "infer", "post")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Job:
     """A request on its way: its input as buffers, its future, and what the live table shows of it."""
 

@@ -10,6 +10,7 @@ import itertools
 import logging
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -301,7 +302,8 @@ class ModelHost:
                 self._recall_for(item)
                 self._pump()
             self._context.wake(item.deadline)
-        job.future.add_done_callback(lambda future: self._on_future_done(job, future))
+        # Not of the job itself: its future would hold itself, and every answer wait for the garbage collector.
+        job.future.add_done_callback(partial(self._on_future_done, weakref.ref(job)))
         return True
 
     def refine(self, prediction_id: str, params: dict[str, Any]) -> Future[Prediction]:
@@ -914,9 +916,10 @@ class ModelHost:
         self._after(self._context.load.journal.record_request, record)
         self._context.mark_changed()
 
-    def _on_future_done(self, job: Job, future: Future[Prediction]) -> None:
-        if not future.cancelled():
-            return
+    def _on_future_done(self, reference: weakref.ref[Job], future: Future[Prediction]) -> None:
+        job = reference()
+        if job is None or not future.cancelled():
+            return  # a job that still waits, or runs, is held by its line or its batch
         with self._exclusive():
             if job.settled:
                 return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -173,7 +174,14 @@ class _Ride:
         self._is_done = False
 
     def ask(self) -> None:
-        self.passage.ask(self._done)
+        # The engine shows its last futures for a while, and they know whom they told: not to be the ride itself.
+        reference = weakref.ref(self)
+
+        def done() -> None:
+            if (ride := reference()) is not None:
+                ride._done()
+
+        self.passage.ask(done)
 
     def give_up(self, reason: EngineError) -> None:
         """Answer with ``reason`` what has no answer yet. On the loop."""
@@ -204,4 +212,6 @@ class _Ride:
             self.task.ready = self.passage.finish()
         except Exception:
             log.exception("the hot lane could not make an answer")  # service() then says 500, and closes
+        request: Any = self.task.request
         self._channel.service()
+        request.ride = None  # else all of it would be a ring, and its memory the garbage collector's to find

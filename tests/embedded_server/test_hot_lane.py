@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import random
@@ -27,6 +28,8 @@ from embedded_server.protocols.questions import ASK
 from embedded_server.waitress_adapter import channel as channel_module
 from embedded_server.waitress_adapter import lane_loop
 from engine import errors
+from engine.engine import RECORDS
+from engine.jobs import Job
 from engine.prediction import Prediction, PredictRequest
 from tests.embedded_server.conftest import settings, until
 from tests.embedded_server.wire import Answer, Wire
@@ -464,6 +467,33 @@ def test_no_answer_goes_astray_through_a_real_engine(tmp_path: Path) -> None:
         server.stop()
     assert wrong == []
     assert answered["lane"] == 14 * 25 == entry["requests"]["network"]
+
+
+def test_nothing_of_an_answered_request_waits_for_the_garbage_collector(tmp_path: Path) -> None:
+    """A ring for each request had it walk the whole heap every second: half a second in which nobody was answered."""
+    with running_engine(tmp_path) as (engine, _):
+        engine.load(fake()).future.result(PATIENCE_S)
+        server = ServerController(engine, settings(), tmp_path)
+        port = server.start_at(ServeOptions(port=0)).port
+        kinds = (Passage, lane_loop._Ride, channel_module.ReplyTask, Job)
+
+        def counts() -> tuple[int, ...]:
+            alive = gc.get_objects()
+            return tuple(sum(isinstance(each, kind) for each in alive) for kind in kinds)
+
+        gc.collect()
+        gc.disable()
+        before = counts()  # of other tests
+        most = tuple(n + (RECORDS + 1 if kind is Job else 0) for n, kind in zip(before, kinds, strict=True))
+        try:
+            with Wire(port) as wire:
+                for number in range(RECORDS + 50):
+                    body = json.dumps({"inputs": {"x": [[number, 1, 0, 0]]}}).encode()
+                    assert wire.request("POST", "/predict/fake", body, **JSON).answer().status == 200
+            until(lambda: all(n <= m for n, m in zip(counts(), most, strict=True)), "only what is shown is left")
+        finally:
+            gc.enable()
+            server.stop()
 
 
 # -- bodies ------------------------------------------------------------------------------------------------------------
