@@ -58,6 +58,9 @@ class Target:
 def _npy(data: bytes) -> None:
     array = arrays.read_npy(data)
     assert array.dtype.kind in "biufO"
+    if array.dtype.kind == "O":  # NumPy makes texts of what are no characters, and says nothing
+        codes = [ord(character) for text in array.ravel() for character in text]
+        assert not any(code > 0x10FFFF or 0xD800 <= code <= 0xDFFF for code in codes)
     for declared in ("float32", "int8", "str", "bool"):
         try:
             arrays.to_dtype("x", array, declared)

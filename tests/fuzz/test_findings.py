@@ -98,7 +98,7 @@ def test_f7_a_damaged_header_of_an_array_is_malformed(data: bytes) -> None:
 @pytest.mark.parametrize("number", [0x110000, 0xFFFFFFFF, 0xD800, 0xDFFF])
 @pytest.mark.parametrize("order", ["little", "big"])
 def test_f8_text_of_no_characters_is_malformed(number: int, order: str) -> None:
-    """Once SystemError beyond U+10FFFF, and half a character as text: 500."""
+    """Once SystemError beyond U+10FFFF where it stood alone, else a text that is none, as half a character was."""
     mark = "<" if order == "little" else ">"
     with pytest.raises(Malformed):
         read_npy(npy(f"'{mark}U1'", "(1,)", number.to_bytes(4, order)))  # type: ignore[arg-type]  # one of the two
