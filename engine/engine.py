@@ -146,6 +146,7 @@ class Engine:
             next_serial=lambda: next(self._serials),
             later=self._errands.later,
             check_golden=self._golden.check,
+            prepare=lambda model, host: self._golden.prepare(model, host, wanted=self.settings.worker.prepare),
             on_removed=self._forget,
         )
         self._memory = MemoryWatch(

@@ -77,6 +77,8 @@ class Loaded:
     threads: int
     sandbox: dict[str, Any] | None = None
     """What the worker's process is kept from, as it told (``engine.worker.sandbox.Reached``)."""
+    keeps_memory: bool = False
+    """Whether its C library was told to keep what operators free (``engine.worker.allocator``)."""
 
 
 class LoadOwner(Protocol):
@@ -340,8 +342,9 @@ class LoadRun:
         except (KeyError, TypeError, ValueError) as error:
             raise _Crashed(LoadFailed("The model's process described the model wrongly.")) from error
         return Loaded(
-            client, updated, device, max(1, batch), self._batch_limit, fingerprint, stamp, self._threads, self._sandbox
-        )
+            client, updated, device, max(1, batch), self._batch_limit, fingerprint, stamp, self._threads, self._sandbox,
+            info.get("keeps_memory") is True,
+        )  # fmt: skip
 
     # -- waiting and progress --------------------------------------------------------------------------------------
     def _wait_for(self, call: Future[Any]) -> Any:

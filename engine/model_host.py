@@ -38,8 +38,9 @@ from engine.futures import reject, resolve
 from engine.jobs import Answer, Job, read_answer
 from engine.load_run import PRECISIONS, LoadContext, Loaded, LoadRun
 from engine.memory import DeviceMemory
-from engine.model_spec import ASSUMED, SIDECAR, ModelSpec
+from engine.model_spec import ASSUMED, FAKE_RUNTIME, SIDECAR, ModelSpec
 from engine.prediction import LANES, Prediction
+from engine.preparation import Preparation, PreparationState, Reason
 from engine.protocol import Message, ProtocolError
 from engine.scheduler import ModelQueue, Waiting
 from engine.serving_types import RequestState
@@ -176,6 +177,9 @@ class ModelHost:
         self._refinement_ids = itertools.count(1)
         self._fits: int | None = None
         """Rows of one run that the model, or its device's memory, was found to allow; None: as many as one likes."""
+        self._preparation: Preparation | None = None
+        self._may_prepare = True
+        """False once a process has ended by itself with a prepared model, or while it prepared one."""
         self._device_memory: DeviceMemory | None = None
         self._memory_asked = False
         self._told_batch_limit = 0
@@ -252,6 +256,7 @@ class ModelHost:
                 self._trust = self._trust or trust
                 if self._state in (ModelState.UNLOADED, ModelState.FAILED) or self._restart_at is not None:
                     self._policy.reset()
+                    self._may_prepare = True
                     self._begin_load(restart=self._is_known())
         return ticket
 
@@ -305,6 +310,27 @@ class ModelHost:
         # Not of the job itself: its future would hold itself, and every answer wait for the garbage collector.
         job.future.add_done_callback(partial(self._on_future_done, weakref.ref(job)))
         return True
+
+    def prepare(self, golden: Job | None, *, wanted: bool = True) -> None:
+        """Let the worker try faster ways to run the model, once for each process, and compare them on ``golden`` too.
+
+        Not where it is not ``wanted``, nor where a process has died of it, until the owner loads the model again.
+        """
+        with self._exclusive():
+            client, loaded = self._client, self._loaded
+            if client is None or loaded is None or self._preparation is not None or self._state is not ModelState.READY:
+                return
+            if loaded.spec.runtime == FAKE_RUNTIME and "prepare" not in loaded.spec.options:
+                return
+            if not wanted:
+                self._preparation = Preparation(PreparationState.OFF)
+            elif not self._may_prepare:
+                self._preparation = Preparation(PreparationState.UNUSED, reason=Reason.DIED)
+            else:
+                self._preparation = Preparation(PreparationState.RUNNING)
+                item = None if golden is None else golden.message_item(self._preprocessing)
+                client.send({"type": "prepare", "golden": item}, [] if golden is None else list(golden.buffers))
+            self._context.mark_changed()
 
     def refine(self, prediction_id: str, params: dict[str, Any]) -> Future[Prediction]:
         future: Future[Prediction] = Future()
@@ -463,6 +489,7 @@ class ModelHost:
             self._resting = False
             self.used_at = self._context.clock()
             self._device_memory, self._memory_asked = None, False
+            self._preparation = None
             self._told_batch_limit = loaded.batch_limit
             if loaded.max_batch_size != loaded.batch_limit:
                 self._learn(loaded.max_batch_size)
@@ -509,6 +536,8 @@ class ModelHost:
                 self._on_recalled(message)
             elif message.type == "memory":
                 self._on_memory(message)
+            elif message.type == "prepared":
+                self._on_prepared(message)
             elif message.type == "refined":
                 self._on_refined(message)
             else:
@@ -629,6 +658,14 @@ class ModelHost:
         told = message.header.get("memory")
         self._device_memory = None if told is None else DeviceMemory.read(told)
 
+    def _on_prepared(self, message: Message) -> None:
+        before = self._preparation
+        if before is None or before.state not in (PreparationState.RUNNING, PreparationState.USED):
+            raise ProtocolError("told of a preparation that nobody asked for")
+        self._preparation = told = Preparation.read(message.header.get("preparation"))
+        log.info("%s: preparation %s (%s)", self.id, told.state, told.reason or ", ".join(told.steps))
+        self._context.mark_changed()
+
     # -- sending ---------------------------------------------------------------------------------------------------
     def _pump(self) -> None:
         """Form batches late: only while the worker has room for one more."""
@@ -689,6 +726,10 @@ class ModelHost:
     def _worker_gone(self, exit_: Exit) -> None:
         """The worker's process ended: everything sent to it is answered now, what waits keeps waiting."""
         self._client = None
+        if self._preparation is not None and not exit_.by_outside_signal:
+            risky = (PreparationState.RUNNING, PreparationState.USED)
+            self._may_prepare = self._may_prepare and self._preparation.state not in risky
+        self._preparation = None
         batches, self._batches = self._batches, OrderedDict()
         for batch in batches.values():
             for item in batch.items.values():
@@ -805,8 +846,8 @@ class ModelHost:
     # -- how many at once -------------------------------------------------------------------------------------------
     @property
     def _max_batch(self) -> int:
-        limit = self._limits().max_batch_size
-        return limit if self._fits is None else min(limit, self._fits)
+        knee = self._preparation.batch if self._preparation is not None else None
+        return min(n for n in (self._limits().max_batch_size, self._fits, knee) if n is not None)
 
     def _learn(self, rows: int) -> None:
         self._fits = rows if self._fits is None else min(self._fits, rows)
@@ -942,6 +983,8 @@ class ModelHost:
             "precision": (spec.precision if spec else "") or self.precision or PRECISIONS[0],
             "threads": loaded.threads if loaded and client else None,
             "sandbox": loaded.sandbox if loaded and client else None,
+            "keeps_memory": loaded.keeps_memory if loaded and client else None,
+            "preparation": self._preparation.to_json() if self._preparation and client else None,
             "state": str(self._state),
             "loads": counts.loads,
             "requests": {"window": counts.window, "network": counts.network},

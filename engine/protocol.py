@@ -14,6 +14,8 @@ Messages to a worker (``type`` and its fields; buffers in brackets)::
              wire: {protocol, …}, as :mod:`engine.codecs` reads it; draw: the answer is wanted as a picture
     recall   batch                                       give back a batch that has not started
     limit    max_batch_size                              rows of one run from now on
+    prepare  golden: item as in a batch | null           once, when ready: try faster ways to run the model, beside
+             [the item's buffers]                        its answers
     memory                                               what has this process of its device's memory?
     refine   id, prediction, params                      postprocess a kept raw result again
     stop                                                 end; closing the channel means the same
@@ -22,11 +24,12 @@ Messages from a worker::
 
     hello    protocol, pid
     stage    stage (LoadStage value), total_bytes?
-    ready    info: {device, inputs, outputs, signatures, labels, max_batch_size, evidence}
+    ready    info: {device, inputs, outputs, signatures, labels, max_batch_size, evidence, keeps_memory}
     failed   error: {code, message, details}             the load failed; the process ends
     started  batch
     done     batch, items: [{id, result | error, timing, rows?, echo?}], inferences, max_batch_size?
                                                          [buffers of results, in order]
+    prepared preparation                                 what came of it (engine.preparation), and when that changes
     recalled batch, ok                                   ok false: it had started, its "done" will come
     memory   memory: {device, allocated, reserved, free, total} | null
     refined  id, result | error, inferences              [buffers]

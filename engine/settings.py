@@ -63,6 +63,8 @@ class WorkerSettings(BaseModel):
     device: str = "auto"
     sandbox: bool = True
     """Keep model and inspector from files, network and programs, as far as this system can."""
+    prepare: bool = True
+    """Try faster ways to run a model while it answers already, and use those that answer the same."""
     memory_mb: int = Field(0, ge=0)
     """Private memory of one worker at most (10^6 bytes); 0: as much as this computer has."""
 

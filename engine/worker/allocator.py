@@ -1,7 +1,7 @@
 """The C library's allocator, set so that activations are reused instead of given back after each operator.
 
-glibc maps every block above a threshold anew and unmaps it when freed, so each big activation costs page faults;
-keeping freed blocks made a MobileNetV2 3.8 times faster at a batch of 32 (``../shared/performance.md`` §5, finding 1).
+glibc maps every block above a threshold anew and unmaps it when freed, so each big activation costs page faults: an
+eager MobileNetV2 at a batch of 8 takes 1600 of them a sample, and 100 where freed blocks are kept.
 """
 
 from __future__ import annotations
@@ -29,3 +29,9 @@ def keep_freed_memory() -> bool:
             log.warning("mallopt(%d, %d) was refused", name, value)
             return False
     return True
+
+
+def give_back_freed_memory() -> None:
+    """Return what is free now to the system, where the C library is glibc: after work that does not come again."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

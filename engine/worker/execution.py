@@ -7,8 +7,10 @@ item, then row by row, once: so a poison row fails alone. Out of device memory h
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,52 @@ log = logging.getLogger(__name__)
 
 class DeviceLost(Exception):
     """The runtime can run nothing any more; only a new process helps."""
+
+
+Shape = tuple[tuple[str, str, tuple[int, ...]], ...]
+
+
+def shape_of(arrays: Arrays) -> Shape:
+    """What two calls of a model have in common beside their rows: names, dtypes and shapes but for the rows."""
+    return tuple(sorted((name, array.dtype.str, array.shape[1:]) for name, array in arrays.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A faster way to run the model, for calls like those on which it was compared with it: of these shapes, and of at
+    most so many rows."""
+
+    run: Callable[[Arrays], Arrays]
+    shapes: frozenset[Shape]
+    rows: int
+
+    def takes(self, batch: Arrays) -> bool:
+        fits = all(array.ndim and len(array) <= self.rows for array in batch.values())
+        return fits and shape_of(batch) in self.shapes
+
+
+class Turns:
+    """One thread at a time runs the untouched model, which may have a state; the executing one goes first."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._taken = False
+        self._first_waits = False
+
+    @contextmanager
+    def taken(self, *, first: bool = False) -> Iterator[None]:
+        with self._changed:
+            self._first_waits = self._first_waits or first
+            while self._taken or (self._first_waits and not first):
+                self._changed.wait()
+            self._first_waits = self._first_waits and not first
+            self._taken = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken = False
+                self._changed.notify_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +130,26 @@ class Executor:
         """Rows of one call at most, as is wanted. Another thread may change it: the next call keeps to it."""
         self.fits: int | None = None
         """Rows of one call that the device's memory was found to allow; None: nothing was found."""
+        self.knee: int | None = None
+        """Rows of one call beyond which a probe found nothing to win. Another thread may set it."""
+        self.prepared: Prepared | None = None
+        """What runs instead of the untouched model, where it may. Another thread may set it: the next call has it."""
+        self.has_withdrawn = False
+        """Whether a prepared model has failed where the untouched one answered."""
+        self.turns = Turns()
 
     @property
     def max_rows(self) -> int:
         """Rows of one call."""
-        return self._fixed_rows or (self.limit if self.fits is None else min(self.limit, self.fits))
+        return self._fixed_rows or min(n for n in (self.limit, self.fits, self.knee) if n is not None)
+
+    @property
+    def fixed_rows(self) -> int | None:
+        return self._fixed_rows
+
+    def run_untouched(self, batch: Arrays) -> Arrays:
+        """The model as it was loaded, for a thread that has taken its turn. Raises whatever the framework raises."""
+        return self._runtime.run(batch, self._signature)
 
     def execute(self, works: Iterable[Work]) -> None:
         """Run every block of ``works``; outputs and errors are left in the blocks. Raises DeviceLost."""
@@ -159,11 +222,11 @@ class Executor:
             batch = {name: np.concatenate([part[name] for part in parts]) for name in batch}
         rows = sum(piece.rows for piece in pieces)
         if self._fixed_rows is not None and not pieces[0].block.whole:
-            batch = {name: _fill(array, self._fixed_rows) for name, array in batch.items()}
+            batch = {name: fill_rows(array, self._fixed_rows) for name, array in batch.items()}
         self.inferences += 1
         begun = time.perf_counter()
         try:
-            outputs = self._runtime.run(batch, self._signature)
+            outputs = self._call(batch, whole=pieces[0].block.whole)
         finally:
             spent = round((time.perf_counter() - begun) * 1000.0, 3)
             for piece in pieces:
@@ -185,6 +248,20 @@ class Executor:
             piece.keep(part if rows == piece.rows else {n: a.copy() for n, a in part.items()})
             offset += piece.rows
 
+    def _call(self, batch: Arrays, *, whole: bool) -> Arrays:
+        """By the prepared model, where that may; where it fails and the untouched one does not, never again."""
+        prepared = self.prepared
+        if prepared is None or whole or not prepared.takes(batch):
+            with self.turns.taken(first=True):
+                return self.run_untouched(batch)
+        try:
+            return prepared.run(batch)
+        except Exception as error:  # whatever it is, the untouched model says whose fault it is
+            outputs = self.run_untouched(batch)
+            log.warning("the prepared model failed and is not used any more", exc_info=error)
+            self.prepared, self.has_withdrawn = None, True
+            return outputs
+
 
 class _RowsNotKept(Exception):
     """An output has not one row for each row of input, so nobody can say which rows are whose."""
@@ -196,6 +273,6 @@ class _RowsNotKept(Exception):
         )
 
 
-def _fill(array: NDArray[Any], rows: int) -> NDArray[Any]:
+def fill_rows(array: NDArray[Any], rows: int) -> NDArray[Any]:
     missing = rows - len(array)
     return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])

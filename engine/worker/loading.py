@@ -198,7 +198,7 @@ def warm_up(runtime: Runtime, spec: ModelSpec, signature: LoadedSignature) -> No
     """
     zeros: dict[str, Any] = {}
     for tensor in spec.inputs:
-        shape = _warm_up_shape(tensor, spec)
+        shape = sample_shape(tensor, spec)
         if shape is None or prod(shape) * 8 > _WARM_UP_BYTES:
             return
         empty = "" if tensor.dtype == "str" else 0
@@ -217,7 +217,8 @@ def warm_up(runtime: Runtime, spec: ModelSpec, signature: LoadedSignature) -> No
             raise LoadFailed(f"The model failed in its first run with {type(error).__name__}.") from error
 
 
-def _warm_up_shape(tensor: TensorSpec, spec: ModelSpec) -> tuple[int, ...] | None:
+def sample_shape(tensor: TensorSpec, spec: ModelSpec) -> tuple[int, ...] | None:
+    """The shape of one row, None where nothing tells it: free rows are 1, a picture's free sides its stated size."""
     shape = list(tensor.shape)
     if shape and shape[0] == -1:
         shape[0] = 1

@@ -2,7 +2,8 @@
 
 Threads: the receiving one (the caller of :meth:`WorkerLoop.run`) never waits for work, so the channel is always
 drained; one decodes, one executes, so that a batch computes while the next is decoded; one refines, so that a slider
-does not wait for a batch; one measures the device's memory, for which it may have to wait. The model is loaded by the
+does not wait for a batch; one measures the device's memory, for which it may have to wait; one, once it is told to,
+tries faster ways to run the model, and ends. The model is loaded by the
 executing thread: a framework's thread settings hold for the thread that makes them.
 """
 
@@ -21,14 +22,16 @@ from typing import Any, NoReturn, Protocol
 from engine.errors import EngineError, InputTooLarge, InternalError
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec
+from engine.preparation import Preparation, Reason
 from engine.protocol import PROTOCOL_VERSION, Buffer, Message, ProtocolError
-from engine.worker.allocator import keep_freed_memory
+from engine.worker.allocator import give_back_freed_memory, keep_freed_memory
 from engine.worker.answers import KeptResults, answer, error_json
 from engine.worker.channel import Channel
 from engine.worker.device_memory import device_memory
 from engine.worker.drawing import draw
 from engine.worker.execution import DeviceLost
 from engine.worker.loading import DEFAULT_MAX_BATCH, LoadedModel, last_lines, load_model
+from engine.worker.preparing import prepare
 from engine.worker.sandbox import Reached
 from engine.worker.work import RawResult, Work
 
@@ -86,6 +89,10 @@ class WorkerLoop:
         self._model: LoadedModel | None = None
         self._kept = KeptResults()
         self._told_fits: int | None = None
+        self._keeps_memory = False
+        self._preparing = False
+        self._preparation: Preparation | None = None
+        """As the parent was told it."""
 
     def run(self) -> int:
         """Serve until ``stop`` or the end of the channel; the result is the exit code. Raises ProtocolError."""
@@ -121,6 +128,12 @@ class WorkerLoop:
             if self._model is None:
                 raise ProtocolError("a limit for a model that is not ready")
             self._model.executor.limit = max(1, int(header["max_batch_size"]))
+        elif message.type == "prepare":
+            if self._model is None or self._preparing:
+                raise ProtocolError("a model is prepared once it is ready, once")
+            self._preparing = True
+            arguments = (self._model, header.get("golden"), message.buffers)
+            threading.Thread(target=self._guard, args=(self._prepare, *arguments), name="prepare", daemon=True).start()
         elif message.type == "memory":
             self._to_measure.put(None)
         elif message.type == "refine":
@@ -176,7 +189,7 @@ class WorkerLoop:
             self._sender.send({"type": "failed", "error": error_json(error)})
             self._leave(0)
         self._model = model
-        self._sender.send({"type": "ready", "info": model.info()})
+        self._sender.send({"type": "ready", "info": model.info() | {"keeps_memory": self._keeps_memory}})
         self._ready.set()
         while True:
             batch = self._to_execute.get()
@@ -195,8 +208,9 @@ class WorkerLoop:
             device, threads = str(header["device"]), int(header["threads"])
         except (KeyError, TypeError, ValueError) as error:
             raise InternalError("The model's description could not be read.", details=last_lines(error)) from error
-        keep_freed_memory()
+        keeps_memory = keep_freed_memory()
         model = load_model(spec, device, threads, max_batch_size, self._send_stage)
+        self._keeps_memory = keeps_memory
         if spec.runtime == "fake" and "lie" in spec.options:
             from engine.worker.runtimes.fake import FakeRuntime
             from engine.worker.runtimes.fake_lies import LyingChannel
@@ -239,6 +253,8 @@ class WorkerLoop:
         with self._lock:
             del self._batches[batch.id]
         self._sender.send(done, buffers)
+        if model.executor.has_withdrawn and self._preparation is not None and self._preparation.steps:
+            self._tell_preparation(self._preparation.withdrawn(Reason.FAILED))
 
     def _finish(
         self, model: LoadedModel, item_id: str, work: Work | EngineError
@@ -256,6 +272,20 @@ class WorkerLoop:
                 entry["echo"] = work.echo
         entry["timing"] = {"decode": work.decode_ms, "infer": work.infer_ms, "post": _milliseconds(begun)}
         return entry, packed
+
+    # -- the preparing thread --------------------------------------------------------------------------------------
+    def _prepare(self, model: LoadedModel, golden: dict[str, Any] | None, buffers: Sequence[Buffer]) -> None:
+        work = self._decode(golden, buffers) if golden is not None else None
+        preparation, prepared = prepare(model, work if isinstance(work, Work) else None)
+        # Told first: what it does from now on may have to be told as well.
+        self._tell_preparation(preparation)
+        model.executor.knee = preparation.batch
+        model.executor.prepared = prepared
+        give_back_freed_memory()
+
+    def _tell_preparation(self, preparation: Preparation) -> None:
+        self._preparation = preparation
+        self._sender.send({"type": "prepared", "preparation": preparation.to_json()})
 
     # -- the refining thread ---------------------------------------------------------------------------------------
     def _refine_results(self) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
 from engine.errors import LoadFailed
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec, TensorSpec
+from engine.preparation import Reason, Step
 
 Arrays = dict[str, NDArray[Any]]
 ReportStage = Callable[[LoadStage], None]
@@ -67,6 +68,34 @@ class Runtime(Protocol):
 
     def failure(self, error: Exception) -> FailureKind:
         """What ``error``, raised by :meth:`run`, means."""
+
+
+class NotPrepared(Exception):
+    """A faster way to run a model that cannot be had."""
+
+    def __init__(self, reason: Reason, sentence: str = "") -> None:
+        super().__init__(sentence or str(reason))
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Another way to run a loaded model, made of ``steps``. ``run`` shares nothing that it changes with the untouched
+    model, so that both may run at once, each in one thread."""
+
+    steps: tuple[Step, ...]
+    run: Callable[[Mapping[str, NDArray[Any]]], Arrays]
+
+
+@runtime_checkable
+class Preparable(Protocol):
+    """A runtime that knows faster ways to run what it has loaded."""
+
+    def variants(self, sample: Mapping[str, NDArray[Any]]) -> Generator[Variant | NotPrepared, bool, None]:
+        """One way after the other, each made when it is asked for; what is sent in answer says whether it is kept, and
+        the next may stand on it. A NotPrepared says of one that it could not be made. ``sample`` are inputs like those
+        to come. Called, and the variants run, in a thread that is not the executing one. Raises NotPrepared.
+        """
 
 
 def unique_names(names: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -12,8 +12,17 @@ from numpy.typing import NDArray
 from engine.errors import FrameworkMissing, LoadFailed, ModelCorrupt
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec, TensorSpec, TrustClass
-from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, ReportStage, unique_names
+from engine.worker.runtimes.base import (
+    Arrays,
+    FailureKind,
+    LoadedSignature,
+    NotPrepared,
+    ReportStage,
+    Variant,
+    unique_names,
+)
 from engine.worker.runtimes.tensorflow_setup import failure_kind, import_tensorflow, tensor_spec, to_array, to_tensor
+from engine.worker.runtimes.tensorflow_variants import file_bytes, tensorflow_variants
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -29,6 +38,7 @@ class KerasRuntime:
         self._answer: Any = None
         self._inputs: list[Any] = []
         self._output_names: list[str] = []
+        self._file_bytes = 0
 
     @property
     def device(self) -> str:
@@ -41,6 +51,7 @@ class KerasRuntime:
         self._tf = tf
         keras = self._import_keras()
         report(LoadStage.READING)
+        self._file_bytes = file_bytes(spec)
         model = read_model(keras, spec, self._custom_objects(keras))
         report(LoadStage.BUILDING)
         inputs = _tensors_of(model, "inputs")
@@ -99,10 +110,16 @@ class KerasRuntime:
         return "" if history is None else str(history.operation.name)
 
     def run(self, inputs: Mapping[str, NDArray[Any]], signature: str) -> Arrays:
+        return self._ask(lambda *flat: self._answer(list(flat)), inputs)
+
+    def _ask(self, function: Any, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         tf = self._tf
         assert tf is not None
         flat = [to_tensor(tf, inputs[name], t.dtype) for name, t in zip(self._names, self._inputs, strict=True)]
-        return {name: to_array(tf, t) for name, t in zip(self._output_names, self._answer(flat), strict=True)}
+        return {name: to_array(tf, t) for name, t in zip(self._output_names, function(*flat), strict=True)}
+
+    def variants(self, sample: Mapping[str, NDArray[Any]]) -> Generator[Variant | NotPrepared, bool, None]:
+        return tensorflow_variants(self._answer.get_concrete_function(), self._ask, self._file_bytes)
 
     def failure(self, error: Exception) -> FailureKind:
         assert self._tf is not None

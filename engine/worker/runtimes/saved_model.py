@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from engine.errors import LoadFailed, ModelCorrupt
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec, TensorSpec
-from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, ReportStage
+from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, NotPrepared, ReportStage, Variant
 from engine.worker.runtimes.tensorflow_setup import failure_kind, import_tensorflow, tensor_spec, to_array, to_tensor
+from engine.worker.runtimes.tensorflow_variants import file_bytes, tensorflow_variants
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -27,6 +28,7 @@ class SavedModelRuntime:
         self._tf: ModuleType | None = None
         self._loaded: Any = None
         self._function: Any = None
+        self._file_bytes = 0
         self._inputs: dict[str, Any] = {}
 
     @property
@@ -38,6 +40,7 @@ class SavedModelRuntime:
         tf, self._device = import_tensorflow(device, threads)
         self._tf = tf
         report(LoadStage.READING)
+        self._file_bytes = file_bytes(spec)
         self._loaded = _read(tf, spec)
         report(LoadStage.BUILDING)
         signatures = {str(name): function for name, function in self._loaded.signatures.items()}
@@ -57,6 +60,23 @@ class SavedModelRuntime:
         assert tf is not None
         given = {name: to_tensor(tf, inputs[name], t.dtype) for name, t in self._inputs.items()}
         return {str(name): to_array(tf, tensor) for name, tensor in sorted(self._function(**given).items())}
+
+    def variants(self, sample: Mapping[str, NDArray[Any]]) -> Generator[Variant | NotPrepared, bool, None]:
+        tf = self._tf
+        assert tf is not None
+        given, answered = list(self._inputs), sorted(map(str, self._function.structured_outputs))
+
+        def answer(*flat: Any) -> list[Any]:
+            named = self._function(**dict(zip(given, flat, strict=True)))
+            return [named[name] for name in answered]
+
+        def ask(function: Any, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+            flat = [to_tensor(tf, inputs[name], self._inputs[name].dtype) for name in given]
+            return {name: to_array(tf, tensor) for name, tensor in zip(answered, function(*flat), strict=True)}
+
+        specs = [tf.TensorSpec(t.shape, t.dtype, f"input_{i}") for i, t in enumerate(self._inputs.values())]
+        wrapped = tf.function(answer, input_signature=specs)
+        return tensorflow_variants(wrapped.get_concrete_function(), ask, self._file_bytes)
 
     def failure(self, error: Exception) -> FailureKind:
         assert self._tf is not None

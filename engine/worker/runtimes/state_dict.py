@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from engine.errors import LoadFailed
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec
-from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, ReportStage
+from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, NotPrepared, ReportStage, Variant
 from engine.worker.runtimes.torch_setup import choose_device, failure_kind, import_torch, to_array, to_tensor
 from engine.worker.runtimes.torch_state import check_keys, chosen_dtype, placed, read_state, widened
-from engine.worker.runtimes.torchscript import flatten
+from engine.worker.runtimes.torch_variants import torch_variants
+from engine.worker.runtimes.torchscript import named_by
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +35,7 @@ class StateDictRuntime:
         self._module: torch.nn.Module | None = None
         self._torch_device: torch.device | None = None
         self._dtype: torch.dtype | None = None
+        self._threads = 1
         self._names: dict[str, str] = {}
         self._output_names: tuple[str, ...] = ()
 
@@ -45,6 +47,7 @@ class StateDictRuntime:
         report(LoadStage.IMPORTING)
         torch = import_torch()
         torch.set_num_threads(threads)
+        self._threads = threads
         self._torch_device = choose_device(device)
         self._dtype = chosen_dtype(spec, self._torch_device)
         module = _build(spec)
@@ -71,15 +74,20 @@ class StateDictRuntime:
         assert self._module is not None
         with torch.inference_mode():
             tensors = {n: placed(to_tensor(array), self._torch_device, self._dtype) for n, array in inputs.items()}
-            given = {self._names.get(name, name): tensor for name, tensor in tensors.items()}
-            if len(given) == 1 and not self._names.keys() & inputs.keys():
-                answer = self._module(*given.values())  # one array without a declared name is the one argument
-            else:
-                answer = self._module(**given)
-            flat = list(flatten("output", answer))
-            if not isinstance(answer, dict) and len(self._output_names) == len(flat):
-                flat = [(name, value) for name, (_, value) in zip(self._output_names, flat, strict=True)]
-            return {name: to_array(widened(value, self._dtype)) for name, value in flat}
+            return {name: to_array(widened(value, self._dtype)) for name, value in self._call(self._module, tensors)}
+
+    def _call(self, module: Any, tensors: Mapping[str, torch.Tensor]) -> list[tuple[str, Any]]:
+        given = {self._names.get(name, name): tensor for name, tensor in tensors.items()}
+        if len(given) == 1 and not self._names.keys() & tensors.keys():
+            answer = module(*given.values())  # one array without a declared name is the one argument
+        else:
+            answer = module(**given)
+        return named_by(self._output_names, answer)
+
+    def variants(self, sample: Mapping[str, NDArray[Any]]) -> Generator[Variant | NotPrepared, bool, None]:
+        assert self._module is not None
+        assert self._torch_device is not None
+        return torch_variants(self._module, self._call, sample, self._torch_device, self._dtype, self._threads)
 
     def failure(self, error: Exception) -> FailureKind:
         return failure_kind(error, self._torch_device)

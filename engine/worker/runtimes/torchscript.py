@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from engine.errors import LoadFailed, ModelCorrupt
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec
-from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, ReportStage
+from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, NotPrepared, ReportStage, Variant
 from engine.worker.runtimes.torch_setup import choose_device, failure_kind, import_torch, to_array, to_tensor
 from engine.worker.runtimes.torch_state import chosen_dtype, placed, widened
+from engine.worker.runtimes.torch_variants import torch_variants
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,7 @@ class TorchScriptRuntime:
         self._module: torch.jit.ScriptModule | None = None
         self._torch_device: torch.device | None = None
         self._dtype: torch.dtype | None = None
+        self._threads = 1
         self._order: tuple[str, ...] = ()
         self._output_names: tuple[str, ...] = ()
 
@@ -42,6 +44,7 @@ class TorchScriptRuntime:
         torch = import_torch()
         # Of the thread that runs the model, which is this one: the setting does not hold for others.
         torch.set_num_threads(threads)
+        self._threads = threads
         self._torch_device = choose_device(device)
         report(LoadStage.READING)
         module = _read(spec)
@@ -59,18 +62,18 @@ class TorchScriptRuntime:
         import torch
 
         assert self._module is not None
-        order = self._order if set(self._order) == set(inputs) else tuple(inputs)
         with torch.inference_mode():
-            given = [placed(to_tensor(inputs[name]), self._torch_device, self._dtype) for name in order]
-            answer = self._module(*given)
-            return self._named(answer)
+            tensors = {n: placed(to_tensor(array), self._torch_device, self._dtype) for n, array in inputs.items()}
+            return {name: to_array(widened(value, self._dtype)) for name, value in self._call(self._module, tensors)}
 
-    def _named(self, answer: Any) -> Arrays:
-        flat = list(flatten("output", answer))
-        declared = self._output_names
-        if not isinstance(answer, dict) and len(declared) == len(flat):
-            flat = [(name, value) for name, (_, value) in zip(declared, flat, strict=True)]
-        return {name: to_array(widened(value, self._dtype)) for name, value in flat}
+    def _call(self, module: Any, tensors: Mapping[str, torch.Tensor]) -> list[tuple[str, Any]]:
+        order = self._order if set(self._order) == set(tensors) else tuple(tensors)
+        return named_by(self._output_names, module(*[tensors[name] for name in order]))
+
+    def variants(self, sample: Mapping[str, NDArray[Any]]) -> Generator[Variant | NotPrepared, bool, None]:
+        assert self._module is not None
+        assert self._torch_device is not None
+        return torch_variants(self._module, self._call, sample, self._torch_device, self._dtype, self._threads)
 
     def failure(self, error: Exception) -> FailureKind:
         return failure_kind(error, self._torch_device)
@@ -116,6 +119,14 @@ def _argument_order(module: Any, spec: ModelSpec) -> tuple[str, ...]:
             f"{len(declared)} inputs are declared, but the model's forward takes {required}: {', '.join(names)}."
         )
     return declared
+
+
+def named_by(declared: tuple[str, ...], answer: Any) -> list[tuple[str, Any]]:
+    """What is in a forward's answer, under the declared names where it is no dict and has as many values."""
+    flat = list(flatten("output", answer))
+    if not isinstance(answer, dict) and len(declared) == len(flat):
+        return [(name, value) for name, (_, value) in zip(declared, flat, strict=True)]
+    return flat
 
 
 def flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:

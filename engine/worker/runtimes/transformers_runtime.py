@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from engine.errors import FrameworkMissing, LoadFailed, ModelCorrupt
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec, TensorSpec
-from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, ReportStage
+from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, NotPrepared, ReportStage, Variant
 from engine.worker.runtimes.torch_setup import choose_device, failure_kind, import_torch, to_array, to_tensor
 from engine.worker.runtimes.torch_state import check_keys, chosen_dtype, placed, read_state, widened
+from engine.worker.runtimes.torch_variants import torch_variants
 from engine.worker.runtimes.torchscript import flatten
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class TransformersRuntime:
         self._model: Any = None
         self._torch_device: torch.device | None = None
         self._dtype: torch.dtype | None = None
+        self._threads = 1
         self._outputs: frozenset[str] = frozenset()
 
     @property
@@ -44,6 +46,7 @@ class TransformersRuntime:
         report(LoadStage.IMPORTING)
         torch = import_torch()
         torch.set_num_threads(threads)
+        self._threads = threads
         self._torch_device = choose_device(device)
         self._dtype = chosen_dtype(spec, self._torch_device)
         transformers = import_transformers()
@@ -64,11 +67,17 @@ class TransformersRuntime:
         assert self._model is not None
         with torch.inference_mode():
             given = {n: placed(to_tensor(array), self._torch_device, self._dtype) for n, array in inputs.items()}
-            answer = self._model(**given, return_dict=True)
-            named = dict(flatten("output", dict(answer)))
-            # Beside them some models give the features of their backbones, many times as large.
-            told = {name: value for name, value in named.items() if name in self._outputs} or named
-            return {name: to_array(widened(value, self._dtype)) for name, value in told.items()}
+            return {name: to_array(widened(value, self._dtype)) for name, value in self._call(self._model, given)}
+
+    def _call(self, model: Any, given: Mapping[str, torch.Tensor]) -> list[tuple[str, Any]]:
+        named = dict(flatten("output", dict(model(**given, return_dict=True))))
+        # Beside them some models give the features of their backbones, many times as large.
+        told = {name: value for name, value in named.items() if name in self._outputs} or named
+        return list(told.items())
+
+    def variants(self, sample: Mapping[str, NDArray[Any]]) -> Generator[Variant | NotPrepared, bool, None]:
+        assert self._torch_device is not None
+        return torch_variants(self._model, self._call, sample, self._torch_device, self._dtype, self._threads)
 
     def failure(self, error: Exception) -> FailureKind:
         return failure_kind(error, self._torch_device)
