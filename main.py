@@ -497,12 +497,19 @@ def inspect(model: str, as_json: bool, trust: bool) -> None:
     with ExitStack() as stack:
         inbox = Inbox(stack)
         try:
-            engine = open_engine(stack, load_settings())
+            settings = load_settings()
+            engine = open_engine(stack, settings)
             spec = describe(engine, inbox, model)
             kept_from = engine.stats()["sandbox"]
         except Stopped:
             raise SystemExit(130) from None
-    rows = [*spec.evidence_rows(), *stored_rows(Path(model), spec), ("sandbox", kept_from, "this computer")]
+    prepares = "when it is loaded" if settings.worker.prepare else "off"
+    rows = [
+        *spec.evidence_rows(),
+        *stored_rows(Path(model), spec),
+        ("sandbox", kept_from, "this computer"),
+        ("preparation", prepares, "settings"),
+    ]
     if as_json:
         report: dict[str, Any] = {name: {"value": value, "source": source} for name, value, source in rows}
         report["trust_class"] = str(spec.trust_class)

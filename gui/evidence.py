@@ -75,6 +75,23 @@ _TRUST = {
     TrustClass.PROGRAM: (mark("A program, run with your consent"), mark("asked once for these exact files")),
     TrustClass.REFUSED: (mark("Refused"), mark("never opened")),
 }
+_STEPS = {
+    "channels-last": mark("channels last"),
+    "traced": mark("traced"),
+    "frozen": mark("frozen"),
+    "optimised": mark("optimised"),
+}
+_REASONS = {
+    "slower": mark("nothing faster was found"),
+    "differs": mark("faster ways gave other answers"),
+    "random": mark("it answers the same question differently"),
+    "depends": mark("its code looks at the values it is given"),
+    "failed": mark("a faster way failed"),
+    "no sample": mark("nothing tells the size of its input"),
+    "too large": mark("it is too large to be held twice"),
+    "unknown": mark("no faster way is known for it"),
+    "died": mark("its process ended with it"),
+}
 _TABLE_TASKS = ("tabular", "text", "token", "raw", "feature")
 
 
@@ -265,13 +282,35 @@ def _running_rows(entry: Mapping[str, Any]) -> list[EvidenceRow]:
         rows.append((tr("Precision"), str(entry["precision"]), tr("number type of its weights")))
     if entry.get("threads"):
         rows.append((tr("Threads"), str(entry["threads"]), tr("of this computer's cores, for one answer")))
+    prepared = entry.get("preparation")
     if entry.get("max_batch_size"):
-        rows.append(
-            (tr("Batch"), tr("up to {count} at once").format(count=entry["max_batch_size"]), tr("as its memory allows"))
-        )
+        is_probed = prepared is not None and prepared["batch"] == entry["max_batch_size"]
+        source = tr("more at once won nothing in a probe") if is_probed else tr("as its memory allows")
+        rows.append((tr("Batch"), tr("up to {count} at once").format(count=entry["max_batch_size"]), source))
+    if prepared:
+        rows.append((tr("Preparation"), *_preparation_words(prepared)))
+    if entry.get("keeps_memory"):
+        rows.append((tr("Heap"), tr("freed memory is kept for the next answer"), tr("set when its process started")))
     if entry.get("sandbox"):
         rows.append((tr("Sandbox"), _sandbox_words(entry["sandbox"]), tr("what this system offers")))
     return [EvidenceRow("", RUNS, name, words, words, source, Evidence.FOUND) for name, words, source in rows]
+
+
+def _preparation_words(told: Mapping[str, Any]) -> tuple[str, str]:
+    """(what came of trying faster ways to run the model, where that is known from)."""
+    state = told["state"]
+    if state == "used":
+        steps = ", ".join(tr(_STEPS[step]) for step in told["steps"])
+        if told["gain"] is None:
+            return steps, tr("compared with the untouched model")
+        words = tr("{steps}: {gain} times as fast").format(steps=steps, gain=f"{told['gain']:.1f}")
+        return words, tr("in a probe, and compared with the untouched model")
+    if state == "running":
+        return tr("Faster ways are being tried"), tr("it answers meanwhile")
+    if state == "off":
+        return tr("Off"), tr("your settings")
+    why = tr(_REASONS.get(told["reason"] or "", _REASONS["failed"]))
+    return (tr("Taken back") if state == "withdrawn" else tr("None")), why
 
 
 def _sandbox_words(reached: Mapping[str, Any]) -> str:

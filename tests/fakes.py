@@ -133,6 +133,8 @@ class FakeEngine:
                 "memory": True,
                 "reasons": [],
             },
+            "preparation": None,
+            "keeps_memory": True,
             "max_batch_size": self.limits.max_batch_size,
             "memory": 300_000_000,
             "device_memory": None,

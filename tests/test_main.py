@@ -283,6 +283,7 @@ def test_inspect_json_gives_every_field_with_its_source(engine: FakeEngine) -> N
     told = json.loads(run("inspect", "digits-keras", "--json").stdout)
     assert told.pop("trust_class") == "data"
     assert told.pop("sandbox") == {"value": None, "source": "this computer"}  # nothing was read here
+    assert told.pop("preparation") == {"value": "when it is loaded", "source": "settings"}
     assert told["task"] == {"value": "image-classification", "source": "assumed"}
     assert list(told) == [name for name, _, _ in spec().evidence_rows()]
 
@@ -290,7 +291,7 @@ def test_inspect_json_gives_every_field_with_its_source(engine: FakeEngine) -> N
 def test_inspect_for_people_has_a_line_per_field(engine: FakeEngine) -> None:
     lines = run("inspect", "digits-keras").stdout.splitlines()
     assert [line.split()[0] for line in lines] == [
-        *(name for name, _, _ in spec().evidence_rows()), "sandbox", "trust_class",
+        *(name for name, _, _ in spec().evidence_rows()), "sandbox", "preparation", "trust_class",
     ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.formats.describe import FORMATS
 from engine.model_spec import ModelSpec, Postprocessing, Preprocessing, TensorSpec, TrustClass
+from engine.preparation import Preparation, PreparationState, Reason, Step
 from gui.evidence import Evidence, EvidenceRow, as_text, evidence_rows, found_of, found_words
 from gui.golden import golden_words
 from gui.words import format_words
@@ -114,3 +115,41 @@ def test_the_badge_says_which_doors_agreed() -> None:
 
 def test_every_format_has_a_name_for_people() -> None:
     assert {name for name in FORMATS if format_words(name) == name} == set()
+
+
+def test_what_a_preparation_won_is_told_and_why_it_won_nothing() -> None:
+    told: dict[str, Any] = {"steps": ["channels-last", "traced"], "gain": 2.13, "reason": None, "batch": None}
+
+    def words(**changes: Any) -> tuple[str, str]:
+        row = rows_of(flowers(), preparation=told | changes)["Preparation"]
+        return row.value, row.source
+
+    assert words(state="used") == (
+        "channels last, traced: 2.1 times as fast", "in a probe, and compared with the untouched model",
+    )  # fmt: skip
+    assert words(state="running")[0] == "Faster ways are being tried"
+    assert words(state="off") == ("Off", "your settings")
+    assert words(state="unused", reason="differs") == ("None", "faster ways gave other answers")
+    assert words(state="withdrawn", reason="failed") == ("Taken back", "a faster way failed")
+    assert "Preparation" not in rows_of(flowers())
+
+
+def test_every_word_of_a_preparation_has_one_in_the_card() -> None:
+    for reason in Reason:
+        told = Preparation(PreparationState.UNUSED, reason=reason).to_json()
+        other = Preparation(PreparationState.UNUSED, reason=Reason.FAILED).to_json()
+        rows, others = (rows_of(flowers(), preparation=t)["Preparation"].source for t in (told, other))
+        assert reason is Reason.FAILED or rows != others
+    told = Preparation(PreparationState.USED, tuple(Step), 2.0).to_json()
+    assert rows_of(flowers(), preparation=told)["Preparation"].value.count(",") == len(Step) - 1
+
+
+def test_rows_of_one_run_say_whether_a_probe_or_memory_bounds_them() -> None:
+    told = Preparation(PreparationState.USED, (Step.TRACED,), 2.0, batch=4).to_json()
+    assert rows_of(flowers(), max_batch_size=4, preparation=told)["Batch"].source.endswith("won nothing in a probe")
+    assert rows_of(flowers(), max_batch_size=2, preparation=told)["Batch"].source == "as its memory allows"
+
+
+def test_a_heap_that_keeps_memory_is_told() -> None:
+    assert rows_of(flowers())["Heap"].value == "freed memory is kept for the next answer"
+    assert "Heap" not in rows_of(flowers(), keeps_memory=False)
