@@ -135,12 +135,16 @@ class EnginePort(Protocol):
     def stats(self) -> dict[str, Any]:
         """``{"models": [{id, task, format, runtime, device, state, loads, requests: {window, network}, worker_pid,
         inferences, waiting, running, restarts, error: {code, message} | None, offered, path, spec, version, versions,
-        workers, swap, swap_error, golden, precision, threads, memory, device_memory, pinned, sandbox}], "memory":
+        workers, swap, swap_error, golden, precision, threads, memory, device_memory, pinned, sandbox,
+        keeps_memory, preparation}], "memory":
         {total, available, models, others, budget, devices: [{device, total, free, models, others}]}, "waiting",
         "running", "sandbox"}``.
 
         ``sandbox`` is what a process is kept from: ``{level: full | partial | none, files, network, processes, memory,
         reasons}``; of a model's worker, None without one; and of the inspector, None before it was asked.
+
+        ``preparation`` is what came of trying faster ways to run a model (:mod:`engine.preparation`): ``{state, steps,
+        gain, reason, batch}``, None without a worker; ``keeps_memory`` whether its C library keeps freed memory.
 
         ``memory`` is in bytes, measured every two seconds (0 before the first time): of a model's workers, None without
         one; of the computer, of all models, of all else, and the budget, None for none. ``device_memory`` is

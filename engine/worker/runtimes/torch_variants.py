@@ -94,7 +94,9 @@ def torch_variants(
 
         def run_graph(inputs: Mapping[str, NDArray[Any]], graph: Any = graph, names: Any = names) -> Arrays:
             with torch.inference_mode():
-                return named(list(zip(names, graph(*given(inputs).values()), strict=True)))
+                tensors = given(inputs)
+                # In the traced order: a client names its inputs in any.
+                return named(list(zip(names, graph(*[tensors[name] for name in sample]), strict=True)))
 
         if (yield Variant((*kept, *way), run_graph)):
             return

@@ -74,6 +74,15 @@ class Counting(Convolutions):
         return super().forward(x) + self.asked
 
 
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Linear(6, 6) for _ in range(8)))
+
+    def forward(self, a, b):
+        return self.layers(a) - 2 * b
+
+
 class Plain(Convolutions):
     # What it answers is no tensor alone.
     def forward(self, x):
@@ -99,6 +108,7 @@ def make_torch(folder: Path) -> None:
     model.eval()
     torch.save(model.state_dict(), folder / "net.pth")
     torch.jit.script(model).save(folder / "scripted.pt")
+    torch.save(import_module("net").Two().state_dict(), folder / "two.pth")
 
     class Scripted(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

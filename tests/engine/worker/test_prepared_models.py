@@ -51,8 +51,8 @@ def tensorflow_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make("tensorflow", tmp_path_factory.mktemp("tensorflow"))
 
 
-def owners(folder: Path, name: str, **changes: Any) -> ModelSpec:
-    files = (folder / "net.pth", folder / "net.py")
+def owners(folder: Path, name: str, weights: str = "net.pth", **changes: Any) -> ModelSpec:
+    files = (folder / weights, folder / "net.py")
     values: dict[str, Any] = {"inputs": (X,), "architecture": f"net.py:{name}", "files": files}
     return make_spec(
         path=files[0], model_file=files[0], format="state_dict", runtime="state_dict", **(values | changes)
@@ -107,6 +107,15 @@ def test_a_model_without_choices_is_right_in_every_way(torch_models: Path, name:
     found = preparation_of(owners(torch_models, name))
     assert found.reason in RIGHT
     assert (found.state is PreparationState.USED) == bool(found.steps)
+
+
+def test_inputs_are_told_apart_by_name_in_whatever_order_they_come(torch_models: Path) -> None:
+    def ask(worker: WorkerProcess) -> list[dict[str, np.ndarray]]:
+        a, b = images(3, 6), images(3, 6) * 5
+        return [worker.predict(inputs)["outputs"] for inputs in ({"a": a, "b": b}, {"b": b, "a": a}, {"a": b, "b": a})]
+
+    inputs = tuple(TensorSpec(name, "float32", (-1, 6)) for name in "ab")
+    assert preparation_of(owners(torch_models, "Two", "two.pth", inputs=inputs), ask).reason in RIGHT
 
 
 @pytest.mark.parametrize("name", ["Branching", "Reading", "OneSize"])

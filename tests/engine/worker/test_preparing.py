@@ -150,6 +150,15 @@ def test_a_random_model_is_left_alone() -> None:
     assert tried(taking(doubled), untouched=random) == unused(Reason.RANDOM)
 
 
+def test_a_model_that_writes_into_its_input_is_left_alone() -> None:
+    def doubling_in_place(inputs: Mapping[str, np.ndarray]) -> Arrays:
+        x = inputs["x"]
+        x *= 2
+        return {"y": x.copy()}
+
+    assert tried(taking(doubled), untouched=doubling_in_place) == unused(Reason.RANDOM)
+
+
 def test_without_a_size_there_is_nothing_to_compare_on() -> None:
     preparation, _ = prepare(model_of(Doubling(taking(doubled)), -1, -1))
     assert preparation == unused(Reason.NO_SAMPLE)
