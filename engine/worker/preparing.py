@@ -230,13 +230,17 @@ class _Trial:
         numbers = sorted(n for n in self._by_rows if n.bit_count() == 1)
         if self._executor.fixed_rows is not None or len(numbers) < 2:
             return None
-        least = self._least_seconds([(run, self._by_rows[rows]) for rows in numbers])
+        # On a busy machine a long run is interrupted more often than a short one: what the processor worked is told.
+        clock = time.process_time if self._runtime.device == "cpu" else time.perf_counter
+        least = self._least_seconds([(run, self._by_rows[rows]) for rows in numbers], clock)
         each = {rows: (seconds + _BESIDE_S) / rows for rows, seconds in zip(numbers, least, strict=True)}
         best = min(each.values())
         knee = next(rows for rows in numbers if each[rows] * _KNEE <= best)
         return None if knee == numbers[-1] else knee
 
-    def _least_seconds(self, calls: Sequence[tuple[Run, Arrays]]) -> list[float]:
+    def _least_seconds(
+        self, calls: Sequence[tuple[Run, Arrays]], clock: Callable[[], float] = time.perf_counter
+    ) -> list[float]:
         """The least time of each call, none with an answer computed beside it. They alternate: what else the machine
         does falls on all."""
         least = [inf] * len(calls)
@@ -247,15 +251,15 @@ class _Trial:
                 break
             for i, (run, batch) in enumerate(calls):
                 with self._executor.turns.taken():
-                    least[i] = min(least[i], seconds_of(run, batch))
+                    least[i] = min(least[i], seconds_of(run, batch, clock))
         return least
 
 
-def seconds_of(run: Run, batch: Arrays) -> float:
-    """What one call takes."""
-    begun = time.perf_counter()
+def seconds_of(run: Run, batch: Arrays, clock: Callable[[], float]) -> float:
+    """What one call takes, by ``clock``."""
+    begun = clock()
     run(batch)
-    return time.perf_counter() - begun
+    return clock() - begun
 
 
 def agree(expected: Arrays, found: Arrays) -> bool:

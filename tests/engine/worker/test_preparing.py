@@ -60,7 +60,11 @@ class Doubling:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls take what their functions say (``seconds``, one without it), whatever this machine does."""
-    monkeypatch.setattr(preparing, "seconds_of", lambda run, batch: getattr(run, "seconds", lambda n: 1.0)(rows(batch)))
+
+    def seconds_of(run: Any, batch: Arrays, clock: Callable[[], float]) -> float:
+        return float(getattr(run, "seconds", lambda n: 1.0)(rows(batch)))
+
+    monkeypatch.setattr(preparing, "seconds_of", seconds_of)
     monkeypatch.setattr(preparing, "_PROBE_S", 0.0)
 
 
