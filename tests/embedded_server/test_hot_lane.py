@@ -8,6 +8,7 @@ import json
 import random
 import re
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -469,31 +470,36 @@ def test_no_answer_goes_astray_through_a_real_engine(tmp_path: Path) -> None:
     assert answered["lane"] == 14 * 25 == entry["requests"]["network"]
 
 
-def test_nothing_of_an_answered_request_waits_for_the_garbage_collector(tmp_path: Path) -> None:
+def test_nothing_of_an_answered_request_waits_for_the_garbage_collector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A ring for each request had it walk the whole heap every second: half a second in which nobody was answered."""
+    alive: dict[type, weakref.WeakSet[Any]] = {}
+    for kind in (Passage, lane_loop._Ride, channel_module.ReplyTask, Job):
+        alive[kind] = weakref.WeakSet()
+        monkeypatch.setattr(kind, "__init__", _noting(kind.__init__, alive[kind]))
     with running_engine(tmp_path) as (engine, _):
         engine.load(fake()).future.result(PATIENCE_S)
         server = ServerController(engine, settings(), tmp_path)
         port = server.start_at(ServeOptions(port=0)).port
-        kinds = (Passage, lane_loop._Ride, channel_module.ReplyTask, Job)
-
-        def counts() -> tuple[int, ...]:
-            alive = gc.get_objects()
-            return tuple(sum(isinstance(each, kind) for each in alive) for kind in kinds)
-
-        gc.collect()
         gc.disable()
-        before = counts()  # of other tests
-        most = tuple(n + (RECORDS + 1 if kind is Job else 0) for n, kind in zip(before, kinds, strict=True))
         try:
             with Wire(port) as wire:
                 for number in range(RECORDS + 50):
                     body = json.dumps({"inputs": {"x": [[number, 1, 0, 0]]}}).encode()
                     assert wire.request("POST", "/predict/fake", body, **JSON).answer().status == 200
-            until(lambda: all(n <= m for n, m in zip(counts(), most, strict=True)), "only what is shown is left")
+            until(lambda: [len(left) for left in alive.values()] == [0, 0, 0, RECORDS], "only what is shown is left")
         finally:
             gc.enable()
             server.stop()
+
+
+def _noting(init: Callable[..., None], made: weakref.WeakSet[Any]) -> Callable[..., None]:
+    def noting(each: Any, *args: Any, **more: Any) -> None:
+        init(each, *args, **more)
+        made.add(each)
+
+    return noting
 
 
 # -- bodies ------------------------------------------------------------------------------------------------------------
