@@ -27,10 +27,19 @@ def test_the_import_contracts_hold() -> None:
 
 def test_importing_everything_imports_no_framework() -> None:
     code = (
-        "import sys, main, gui, engine, embedded_server\n"
+        "import sys, main, gui, embedded_server\n"
+        "from engine import *\n"
         f"loaded = set({FRAMEWORKS!r}) & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["engine.worker.loop", "engine.worker.inspector"])
+def test_a_child_imports_nothing_of_its_parent(module: str) -> None:
+    """It would be a good part of the time in which a worker starts."""
+    code = f"import sys, {module}\nassert not {{'engine.engine', 'engine.model_host', 'sqlite3'}} & set(sys.modules)"
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
 
