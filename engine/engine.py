@@ -58,6 +58,7 @@ from engine.prediction import (
 from engine.protocol import Limits, Message
 from engine.serving_types import RequestRecord
 from engine.settings import EngineLimits, Settings, SettingsStore, data_dir
+from engine.spares import Spare, SparePolicy, Spares, framework_of, likely_framework
 from engine.supervisor import (
     COMPILED_PACKAGE,
     SANDBOX,
@@ -119,6 +120,16 @@ class Engine:
         )
         self._clock = ClockThread(time.monotonic, self._tick_models)
         self._errands = Errands()
+        self._spares = Spares(
+            SparePolicy(
+                settings=lambda: self.settings.worker,
+                threads=lambda: self._threads_for(""),
+                start=self._start_spare,
+                later=self._errands.later,
+                clock=time.monotonic,
+                wake=self._clock.wake,
+            )
+        )
         self._golden = GoldenChecks(self.folder, self._errands.later, lambda: next(self._job_ids))
         self._tuning = Tuning(self._inspector, self._errands, self._golden, self.folder)
         host = HostContext(
@@ -131,6 +142,10 @@ class Engine:
                 consents=ConsentStore(self.folder / "consents.json"),
                 journal=self._journal,
                 post=self._events.post,
+                head_start=self._head_start,
+                not_needed=self._spares.offer,
+                take_spare=self._take_spare,
+                used=lambda spec: self._spares.used(framework_of(spec.runtime)),
                 start_worker=self._start_worker,
             ),
             clock=time.monotonic,
@@ -155,6 +170,7 @@ class Engine:
             self._events.mark_changed,
             lambda sentence: self._events.post(Notice("memory", sentence)),
             _memory_policy(settings.limits),
+            spares=self._spares,
         )
         self._events.start()
         self._clock.start()
@@ -251,6 +267,13 @@ class Engine:
         """Raises ModelNotFound."""
         self._named(model_id).pin(pinned)
         self._events.mark_changed()
+
+    def keep_spares(self, model: str | Path | None = None) -> None:
+        def keep() -> None:
+            path = None if model is None else model_location(Path(model).expanduser().absolute())
+            self._spares.keep(None if path is None else likely_framework(path))
+
+        self._errands.later(keep)
 
     def limit(self, limits: EngineLimits) -> None:
         with self._limiting:
@@ -369,6 +392,7 @@ class Engine:
         for thread in closers:
             thread.join(15.0)
         self._errands.close()
+        self._spares.close()
         self._memory.stop()
         self._clock.stop()
         self._journal.close()
@@ -443,12 +467,42 @@ class Engine:
                 del self._models[model.id]
             for key in [key for key, other in self._by_key.items() if other is model]:
                 del self._by_key[key]
+        self._spares.look_again()
         self._events.mark_changed()
 
     def _threads_for(self, model_id: str) -> int:
         """A model's share of the cores, among the models that have a worker now."""
         others = [m for m in list(self._models.values()) if m.id != model_id and m.serving.has_worker]
         return share_of_cores(self.settings.worker, len(others) + 1)
+
+    def _head_start(self, path: Path, threads: int) -> Spare | None:
+        """None as well where memory has a budget: room is made before a process starts, for a model that is known."""
+        if self.settings.limits.memory_budget_mb:
+            return None
+        return self._spares.head_start(likely_framework(path), threads)
+
+    def _take_spare(
+        self,
+        ahead: Spare | None,
+        spec: ModelSpec,
+        on_message: Callable[[Message], None],
+        on_exit: Callable[[Exit], None],
+        threads: int,
+    ) -> WorkerClient | None:
+        reads, writes = files_of_a_load(spec)
+        # Where a worker may write is settled when it starts; only the runtime of tests writes beside its own folder.
+        framework = None if writes else framework_of(spec.runtime)
+        client = self._spares.take(ahead, framework, threads, on_message, on_exit)
+        if client is not None:
+            order = sandbox_order(self.settings.worker, client.home, reads, writes)
+            client.send({"type": "order", "order": order if self.settings.worker.sandbox else None})
+        return client
+
+    def _start_spare(
+        self, framework: str, threads: int, on_message: Callable[[Message], None], on_exit: Callable[[Exit], None]
+    ) -> WorkerClient:
+        arguments = ("--spare", framework)
+        return self._start_child(f"spare-{framework}", on_message, on_exit, threads, arguments=arguments, is_spare=True)
 
     def _start_worker(
         self,
@@ -477,13 +531,14 @@ class Engine:
         reads: tuple[Path, ...] | None = None,
         writes: tuple[Path, ...] = (),
         compiled_package: bool = False,
+        is_spare: bool = False,
     ) -> WorkerClient:
         """A child that may read ``reads`` beside the system's own files (None: everything) and write ``writes`` beside
         its home. Raises OSError where the process cannot be started."""
         home = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._scratch))
         environment = child_environment(self.settings.worker, threads, home)
         if self.settings.worker.sandbox:
-            order = sandbox_order(self.settings.worker, home, reads, writes)
+            order = sandbox_order(self.settings.worker, home, reads, writes, is_spare=is_spare)
             environment[SANDBOX] = COMPILED_PACKAGE if compiled_package else order
 
         def on_end(exit_: Exit) -> None:
@@ -510,6 +565,8 @@ class Engine:
             due = model.tick()
             if due is not None:
                 self._clock.wake(due)
+        if (due := self._spares.tick()) is not None:
+            self._clock.wake(due)
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(self.stats(), self.requests())

@@ -42,7 +42,7 @@ IDLE_S = 10.0
 OPERATIONS = frozenset(
     {
         "load", "offer", "reload", "rollback", "unload", "predict", "refine", "cancel", "requests", "stats", "inspect",
-        "pin", "limit",
+        "pin", "limit", "keep_spares",
         "golden_sample", "check_golden", "keep_golden", "forget_golden", "record_golden", "save_sidecar",
         "try_conventions", "apply_preprocessing", "preview_image", "preview_table", "preview_audio",
     }

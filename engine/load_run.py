@@ -31,6 +31,7 @@ from engine.journal import Journal
 from engine.model_spec import FAKE_RUNTIME, ModelSpec, TensorSpec, TrustClass
 from engine.protocol import Message
 from engine.settings import EngineLimits
+from engine.spares import Spare
 from engine.worker_client import Exit, WorkerClient
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,16 @@ class LoadContext:
     consents: consent.ConsentStore
     journal: Journal
     post: Callable[[Event], None]
+    head_start: Callable[[Path, int], Spare | None]
+    """A process that imports what this model is likely to need, while it is still looked at; threads."""
+    not_needed: Callable[[Spare], None]
+    """Of a head start."""
+    take_spare: Callable[
+        [Spare | None, ModelSpec, Callable[[Message], None], Callable[[Exit], None], int], WorkerClient | None
+    ]
+    """The head start, or a spare that waits; what to do with messages and with its end; threads."""
+    used: Callable[[ModelSpec], None]
+    """Such a model is there; another one may follow."""
     start_worker: Callable[[ModelSpec, str, Callable[[Message], None], Callable[[Exit], None], int], WorkerClient]
     """Name, what to do with messages and with its end, threads."""
 
@@ -144,6 +155,10 @@ class LoadRun:
         self._bytes_before = 0
         self._fraction = -1.0
         self._sandbox: dict[str, Any] | None = None
+        self._ahead: Spare | None = None
+        """The process that was started before the model was known; this load's until it is taken or not needed."""
+        self._greeted = False
+        self._was_spare = False
         self._thread = threading.Thread(target=self._run, name=f"load-{model_id}", daemon=True)
 
     def start(self) -> None:
@@ -173,6 +188,8 @@ class LoadRun:
         crashed = False
         failure: EngineError
         try:
+            if isinstance(self._source, Path):
+                self._ahead = self._context.head_start(self._source, self._context.threads(self.model_id))
             self._learnt = self._context.journal.learnt_stages(location)
             spec = self._recognise()
             if self._precision not in (None, spec.precision or FULL_PRECISION):
@@ -197,7 +214,10 @@ class LoadRun:
             self._finish_stage()
             self._context.journal.record_load(self.model_id, location, "ready", self._stages)
             self._owner.on_loaded(self, loaded)
+            self._context.used(spec)
             return
+        if self._ahead is not None:
+            self._context.not_needed(self._ahead)
         with self._lock:
             client, cancelled = self._client, self._cancelled
         if client is not None:
@@ -257,11 +277,18 @@ class LoadRun:
             )
         return found
 
-    def _start_worker(self, spec: ModelSpec) -> None:
+    def _start_worker(self, spec: ModelSpec, *, spare: bool = True) -> None:
         self._threads = self._context.threads(self.model_id)
         self._batch_limit = self._context.limits().max_batch_size
+        client: WorkerClient | None = None
+        if spare:
+            ahead, self._ahead = self._ahead, None
+            client = self._context.take_spare(ahead, spec, self._on_message, self._on_exit, self._threads)
+        self._was_spare = client is not None
         try:
-            client = self._context.start_worker(spec, self.model_id, self._on_message, self._on_exit, self._threads)
+            client = client or self._context.start_worker(
+                spec, self.model_id, self._on_message, self._on_exit, self._threads
+            )
         except OSError as error:
             raise LoadFailed(f"A process for the model could not be started: {error.strerror or error}.") from error
         with self._lock:
@@ -276,6 +303,8 @@ class LoadRun:
                 "limits": {"max_batch_size": self._batch_limit},
             }
         )
+        if self._was_spare:
+            self._enter(LoadStage.IMPORTING)  # it has done so, or is at it
 
     def _await_ready(self, spec: ModelSpec) -> dict[str, Any]:
         last_progress = time.monotonic()
@@ -295,6 +324,11 @@ class LoadRun:
             if event is None:
                 continue
             if isinstance(event, Exit):
+                if self._was_spare and not self._greeted:
+                    # It never was this model's: killed while it waited, or not to be held to the files of the load.
+                    log.info("%s starts a process of its own: %s", self.model_id, event.sentence())
+                    self._start_worker(spec, spare=False)
+                    continue
                 raise _Crashed(
                     LoadFailed(f"{spec.path.name} ended its process while loading.", details=event.last_words)
                 )
@@ -311,6 +345,7 @@ class LoadRun:
             if event.type == "stage" and seen < _MAX_STAGE_MESSAGES:
                 self._on_stage(header)
             elif event.type == "hello":
+                self._greeted = True
                 self._sandbox = header.get("sandbox") if isinstance(header.get("sandbox"), dict) else None
             else:
                 raise _Crashed(LoadFailed("The model's process sent something that is not an answer."))

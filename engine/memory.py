@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 64
 EVERY_S = 2.0
+SHORT = 0.1
+"""Share of the computer's memory: where less is available, nothing waits for a load any more."""
 WORTH_TELLING = 0.01
 """A change by this share of the computer's memory is told at once; less waits for the next event."""
 
@@ -79,6 +81,22 @@ class Resident(Protocol):
         """End the idle worker; the next question loads it again. False, and nothing done, where it is not idle."""
 
 
+class WaitingProcesses(Protocol):
+    """Processes that wait for a load, and give way before any model does."""
+
+    @property
+    def pids(self) -> tuple[int, ...]: ...
+
+    def end(self, reason: str) -> None: ...
+
+
+class _NoneWait:
+    pids: tuple[int, ...] = ()
+
+    def end(self, reason: str) -> None:
+        """There is nothing to end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """``budget_bytes`` for all models together, ``idle_s`` until one nobody asks is closed; None: no such limit."""
@@ -96,10 +114,13 @@ class Measured:
     by_model: tuple[tuple[str, int], ...] = ()
     on_devices: tuple[tuple[str, DeviceMemory], ...] = ()
     """By model as well, for each worker on a GPU."""
+    spares: int = 0
+    """What the processes have that wait for a load."""
 
     @property
     def models(self) -> int:
-        return sum(size for _, size in self.by_model)
+        """Of all of them, and of what waits for the next one."""
+        return sum(size for _, size in self.by_model) + self.spares
 
     def to_json(self, policy: Policy) -> dict[str, Any]:
         others = max(0, self.total - self.available - self.models)
@@ -123,6 +144,12 @@ class Measured:
             others = max(0, total - free - models)
             found.append({"device": device, "total": total, "free": free, "models": models, "others": others})
         return found
+
+
+def computer_memory() -> tuple[int, int]:
+    """Total and available, in bytes."""
+    memory = psutil.virtual_memory()
+    return int(memory.total), int(memory.available)
 
 
 def process_bytes(pid: int) -> int:
@@ -153,7 +180,9 @@ class MemoryWatch:
         policy: Policy,
         *,
         measure: Callable[[int], int] = process_bytes,
+        spares: WaitingProcesses = _NoneWait(),
     ) -> None:
+        self._spares = spares
         self._residents, self._clock, self._changed, self._tight = residents, clock, changed, tight
         self._measure_pid = measure
         self._policy = policy
@@ -193,6 +222,12 @@ class MemoryWatch:
         """Measure once, and let rest who has to. Called by the thread, and by tests."""
         by_use, sizes = self._measure()
         now, policy = self._clock(), self._policy
+        waiting = self._measure_spares()
+        total, available = computer_memory()
+        if policy.budget_bytes is not None and sum(sizes.values()) + waiting > policy.budget_bytes:
+            waiting = self._end_spares("The memory budget is used up.")
+        elif available < total * SHORT:
+            waiting = self._end_spares("This computer is short of memory.")
         for resident in by_use:
             if resident.pinned:
                 continue
@@ -208,7 +243,7 @@ class MemoryWatch:
             if resident.id in sizes:
                 told += [(resident.id, report) for report in resident.device_memory]
                 resident.ask_device_memory()
-        self._tell(Measured(*_of_computer(), tuple(sorted(sizes.items())), tuple(told)))
+        self._tell(Measured(total, available, tuple(sorted(sizes.items())), tuple(told), waiting))
 
     @contextmanager
     def room_for(self, model_id: str, at_least: int) -> Iterator[None]:
@@ -222,6 +257,8 @@ class MemoryWatch:
         try:
             if (budget := self._policy.budget_bytes) is not None:
                 by_use, sizes = self._measure()
+                if sum(sizes.values()) + coming + self._measure_spares() > budget:
+                    self._end_spares("A model is loaded, and the memory budget is used up.")
                 for resident in by_use:
                     if sum(sizes.values()) + coming <= budget:
                         break
@@ -246,6 +283,14 @@ class MemoryWatch:
                 with self._lock:
                     self._seen[resident.id] = max(each)
         return found, sizes
+
+    def _measure_spares(self) -> int:
+        return sum(map(self._measure_pid, self._spares.pids))
+
+    def _end_spares(self, reason: str) -> int:
+        """What they have then."""
+        self._spares.end(reason)
+        return 0
 
     def _say_if_tight(self, sizes: Mapping[str, int], more: int = 0) -> None:
         budget, total = self._policy.budget_bytes, sum(sizes.values()) + more
@@ -287,11 +332,6 @@ class MemoryWatch:
                 log.exception("the memory of models could not be looked at")
             self._wake.wait(EVERY_S)
             self._wake.clear()
-
-
-def _of_computer() -> tuple[int, int]:
-    memory = psutil.virtual_memory()
-    return int(memory.total), int(memory.available)
 
 
 def _mb(count: int) -> str:

@@ -74,6 +74,10 @@ class EnginePort(Protocol):
         A model that is closed for ``memory_budget_mb`` or ``unload_idle_s`` is offered, and its next question loads it
         again; one that is being asked, loaded or swapped, or is pinned, never is."""
 
+    def keep_spares(self, model: str | Path | None = None) -> None:
+        """Follow loads by a process that has the framework imported for the next one, from now on; have one soon for
+        ``model``, judged by its name. ``worker.spare`` in the settings may forbid it, as does a small computer."""
+
     def predict(self, request: PredictRequest) -> Future[Prediction]:
         """Queue one request. Cancelling the future drops the request if it still waits. Errors come through it."""
 

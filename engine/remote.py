@@ -131,6 +131,9 @@ class EngineClient:
     def pin(self, model_id: str, pinned: bool) -> None:
         self._now("pin", model_id, pinned)
 
+    def keep_spares(self, model: str | Path | None = None) -> None:
+        self._now("keep_spares", model)
+
     def limit(self, limits: EngineLimits) -> None:
         """For everybody who shares the engine, and for a host that is started for this client later."""
         with self._lock:  # sent in the order in which they are kept

@@ -67,6 +67,9 @@ class WorkerSettings(BaseModel):
     """Try faster ways to run a model while it answers already, and use those that answer the same."""
     memory_mb: int = Field(0, ge=0)
     """Private memory of one worker at most (10^6 bytes); 0: as much as this computer has."""
+    spare: bool | None = None
+    """Keep a process with the framework imported for the next load. None: as the program thinks fit, which is yes for
+    the window and no for all else. Never on a computer with less than 8 GB of memory."""
 
 
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")

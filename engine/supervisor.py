@@ -74,19 +74,24 @@ def child_environment(
 
 
 def sandbox_order(
-    settings: WorkerSettings, home: Path, reads: tuple[Path, ...] | None, writes: tuple[Path, ...]
+    settings: WorkerSettings,
+    home: Path,
+    reads: tuple[Path, ...] | None,
+    writes: tuple[Path, ...],
+    *,
+    is_spare: bool = False,
 ) -> str:
     """What ``engine.worker.sandbox`` finds in the environment (its ``Order``): paths, and private memory in bytes.
 
     The inspector (``reads`` None) may read what its owner points at, wherever that is; its memory has a bound of its
-    own (``engine.worker.limits``).
+    own (``engine.worker.limits``). A spare (also None) does not know yet what it will read; it becomes a worker.
     """
     memory = settings.memory_mb * 1_000_000 or psutil.virtual_memory().total
     return json.dumps(
         {
             "reads": None if reads is None else [str(path) for path in reads],
             "writes": [str(path) for path in (home, *writes)],
-            "memory_bytes": None if reads is None else memory,
+            "memory_bytes": None if reads is None and not is_spare else memory,
         }
     )
 

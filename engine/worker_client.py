@@ -72,6 +72,8 @@ class WorkerClient:
         limits: Limits = Limits(),
     ) -> None:
         self.name = name
+        self.home = cwd
+        """The working folder it was started in."""
         self.exit: Exit | None = None
         """Set before ``on_exit`` is called."""
         self._on_message = on_message

@@ -86,6 +86,7 @@ class FakeEngine:
         self.unloaded: list[str] = []
         self.closed = False
         self.limits = EngineLimits()  # type: ignore[call-arg]
+        self.spares_asked: list[str | Path | None] = []
         self.golden: dict[str, GoldenSample] = {}
         self.saved: list[tuple[str, dict[str, Any]]] = []
         self._reports: dict[str, dict[str, GoldenReport]] = {}
@@ -389,6 +390,9 @@ class FakeEngine:
         if model_id not in self._models:
             raise ModelNotFound("No such model is open.")
         self._models[model_id]["pinned"] = pinned
+
+    def keep_spares(self, model: str | Path | None = None) -> None:
+        self.spares_asked.append(model)
 
     def limit(self, limits: EngineLimits) -> None:
         self.limits = limits

@@ -1,17 +1,16 @@
-"""``python -m engine.worker``: one model's process; with ``--inspect`` the framework-free inspector, with ``--capture``
-a camera's."""
+"""``python -m engine.worker``: one model's process; with ``--spare FRAMEWORK`` one that imports it before its model is
+known; with ``--inspect`` the framework-free inspector, with ``--capture`` a camera's."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from typing import NoReturn
 
 from engine.worker.sandbox import Reached, enter_as_ordered
 
 
-def main(arguments: list[str]) -> NoReturn:
+def main(arguments: list[str]) -> None:
     # Before anything that reads a file or starts a thread. A camera's process needs its device, and runs no model.
     reached = Reached() if "--capture" in arguments else enter_as_ordered()
     from engine.worker.channel import Channel
@@ -28,6 +27,11 @@ def main(arguments: list[str]) -> NoReturn:
 
         # Not by the interpreter's own way out: it would wait for a driver that stands still.
         os._exit(CaptureLoop(channel).run())
+    if "--spare" in arguments:
+        from engine.worker.spare import become_worker
+
+        if not become_worker(channel, arguments[arguments.index("--spare") + 1], reached):
+            return
     from engine.worker.loop import WorkerLoop, leave_process
 
     # Threads may be deep inside a framework: the interpreter's own way out would wait for them, or pull it from

@@ -123,6 +123,32 @@ def enter(order: Order, system: str = sys.platform) -> Reached:
     return Reached(files, processes, processes, memory, tuple(reasons))
 
 
+class NotNarrowed(Exception):
+    """A process that was to read less from now on cannot be held to it: it must not become a model's."""
+
+
+def narrow(reached: Reached, readable: Iterable[str], order: Order) -> None:
+    """Let a process that entered by an order without ``reads`` read only what this one names, and ``readable``.
+
+    It is what :func:`where_packages_lie` gave before anything else was imported. Landlock binds the thread that takes
+    it on and those it starts, so there must be no other thread yet. Raises NotNarrowed, and the process must end.
+    """
+    if sys.platform != "linux":
+        return  # a Windows job keeps no files back, so there is nothing to narrow; macOS keeps no spare
+    libc = ctypes.CDLL(None, use_errno=True)
+    if _landlock_abi(libc) < 1:
+        if reached.files:
+            raise NotNarrowed("Landlock is gone.")
+        return  # as it would be in a worker that starts now, and as was told
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        raise NotNarrowed(f"There are {threads} threads already, which the rules would not bind.")
+    try:
+        _landlock_reading(libc, (*readable, *(order.reads or ())), order.writes)
+    except OSError as error:
+        raise NotNarrowed(str(error)) from error
+
+
 def _enter_windows(order: Order) -> Reached:
     reasons = ["Files and network: a job keeps neither back."]
     loader: Any = ctypes  # WinDLL is there on Windows only
@@ -136,7 +162,7 @@ def _enter_windows(order: Order) -> Reached:
 
 def _enter_macos(order: Order) -> Reached:
     reasons = ["Memory: this system bounds no process's."]
-    reads = None if order.reads is None else (*_readable(), *map(os.path.realpath, order.reads))
+    reads = None if order.reads is None else (*where_packages_lie(), *map(os.path.realpath, order.reads))
     text = profile(reads, map(os.path.realpath, order.writes))
     entered = _attempt(
         reasons, "Files, network and processes", lambda: enter_seatbelt(text, ctypes.CDLL("/usr/lib/libSystem.B.dylib"))
@@ -177,8 +203,25 @@ _PR_SET_NO_NEW_PRIVS = 38
 _SEES_EMPTYING = 3  # before this ABI a file that may be read can be emptied
 
 
+def _landlock_abi(libc: ctypes.CDLL) -> int:
+    """0 or less where this kernel has no Landlock."""
+    return int(libc.syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG))
+
+
+def _landlock_reading(libc: ctypes.CDLL, reads: Iterable[str], writes: Iterable[str]) -> None:
+    """Rules upon those there are, of reading alone: rules of several layers must all allow."""
+    read = _READ_FILE | _READ_DIR
+    ruleset = _checked(libc.syscall(_CREATE_RULESET, struct.pack("=Q", read), 8, 0), "no ruleset could be made")
+    try:
+        for path in (*reads, *writes, *_devices(), *(f"/dev/{name}" for name in _READ_ONLY)):
+            _allow(libc, ruleset, path, read, read)
+        _checked(libc.syscall(_RESTRICT_SELF, ruleset, 0), "the rules could not be taken on")
+    finally:
+        os.close(ruleset)
+
+
 def _landlock(libc: ctypes.CDLL, order: Order) -> None:
-    abi = libc.syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)
+    abi = _landlock_abi(libc)
     if abi < 1:
         raise _NotOffered(errno.ENOSYS, "this system's kernel has no Landlock")
     write = _WRITE_FILE | _CHANGE_FOLDERS
@@ -191,7 +234,7 @@ def _landlock(libc: ctypes.CDLL, order: Order) -> None:
     ruleset = _checked(libc.syscall(_CREATE_RULESET, attributes, size, 0), "no ruleset could be made")
     try:
         if order.reads is not None:
-            for path in (*_readable(), *order.reads):
+            for path in (*where_packages_lie(), *order.reads):
                 _allow(libc, ruleset, path, read, handled)
         for path in order.writes:
             _allow(libc, ruleset, path, read | write, handled)
@@ -222,7 +265,7 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: str, access: int, handled: int
         os.close(descriptor)
 
 
-def _readable() -> list[str]:
+def where_packages_lie() -> list[str]:
     """Where this interpreter, its packages and the system's libraries lie."""
     own = Path(__file__).resolve().parents[2] / "engine"
     paths = [f"/{name}" for name in _SYSTEM] + [f"/proc/{name}" for name in _PROC]
@@ -232,7 +275,7 @@ def _readable() -> list[str]:
 
 
 def _packages() -> Iterable[str]:
-    """The folders of ``sys.path``; of the source tree only what a child imports, which :func:`_readable` names."""
+    """The folders of ``sys.path``; of the source tree only what a child imports, which is named beside them."""
     root = os.path.realpath(Path(__file__).resolve().parents[2])
     return [path for path in sys.path if path and os.path.realpath(path) not in (root, "/")]
 

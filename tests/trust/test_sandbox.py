@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+import engine.spares as spares_module
 from engine.engine import Engine
 from engine.errors import EngineError
 from engine.prediction import PredictRequest
@@ -34,7 +35,7 @@ from engine.worker.sandbox import (
     enter_as_ordered,
 )
 from tests.e2e.program import DIGITS_KERAS, DIGITS_TORCH, EXAMPLES
-from tests.engine.engine_harness import fake, loaded, row
+from tests.engine.engine_harness import PATIENCE_S, fake, loaded, row
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is written for Linux")
 
@@ -55,6 +56,16 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
+def kept_spares(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """An engine whose loads find a spare, where :func:`attempt` is told of which framework.
+
+    Its threads are fixed: a model that is still being closed would otherwise have a say in what a load needs.
+    """
+    with engine_at(tmp_path_factory.mktemp("spares"), memory_mb=MEMORY_MB, spare=True, threads=1) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
 def free(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with engine_at(tmp_path_factory.mktemp("free"), sandbox=False) as engine:
         yield engine
@@ -66,11 +77,22 @@ def listener() -> Iterator[socket.socket]:
         yield listener
 
 
-def attempt(engine: Engine, name: str, argument: str) -> EngineError | None:
-    """Why the model's act failed; None where it was done."""
+def warm_spare(engine: Engine, framework: str) -> int:
+    """The number of a process that has ``framework`` imported and waits for a load."""
+    engine._spares._refill(framework)
+    spare = engine._spares.kept(framework)
+    assert spare is not None
+    assert spare.is_warm.wait(4 * PATIENCE_S)
+    return spare.client.pid
+
+
+def attempt(engine: Engine, name: str, argument: str, framework: str | None = None) -> EngineError | None:
+    """Why the model's act failed; None where it was done. ``framework``: of the spare that its worker was."""
     number = sum(1 for _ in engine.stats()["models"])
     model = f"{name.replace(' ', '-')}-{number}"
-    loaded(engine, fake(model, act=name, act_on=argument))
+    pid = None if framework is None else warm_spare(engine, framework)
+    entry = loaded(engine, fake(model, act=name, act_on=argument))
+    assert pid in (None, entry["worker_pid"])
     try:
         request = row(1.0)
         error = engine.predict(PredictRequest(model, request.data, timeout_s=60)).exception(60)
@@ -82,7 +104,7 @@ def attempt(engine: Engine, name: str, argument: str) -> EngineError | None:
 
 @pytest.mark.parametrize("name", ACTS)
 def test_an_act_of_a_hostile_model_fails(
-    kept: Engine, free: Engine, tmp_path: Path, listener: socket.socket, name: str
+    kept: Engine, kept_spares: Engine, free: Engine, tmp_path: Path, listener: socket.socket, name: str
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -105,14 +127,45 @@ def test_an_act_of_a_hostile_model_fails(
     written.unlink(missing_ok=True)
     (home / "canary").chmod(0o640)
 
-    error = attempt(kept, name, arguments[name])
-    assert error is not None
-    assert not written.exists()
-    if name == "chmod":
-        assert (home / "canary").stat().st_mode & 0o777 == 0o640
+    for engine, framework in ((kept, None), (kept_spares, "numpy")):
+        error = attempt(engine, name, arguments[name], framework)
+        assert error is not None
+        assert not written.exists()
+        if name == "chmod":
+            assert (home / "canary").stat().st_mode & 0o777 == 0o640
     # And the process lives on, with an honest model.
     loaded(kept, fake("honest"))
     assert kept.predict(PredictRequest("honest", row(1.0).data)).result(60).outputs is not None
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+def test_what_a_framework_has_imported_opens_nothing(
+    kept_spares: Engine, tmp_path: Path, framework: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was a spare, and read where it liked until its load began, reads what others read, and no more.
+
+    All else it was kept from since its start, as the acts above show.
+    """
+    monkeypatch.setitem(spares_module._FRAMEWORKS, "fake", framework)
+    (tmp_path / "canary").write_text("canary")
+    assert attempt(kept_spares, "read", str(tmp_path / "canary"), framework) is not None
+    assert attempt(kept_spares, "read environment", "HOME=", framework) is not None
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("model", "framework"), [(DIGITS_KERAS, "tensorflow"), (DIGITS_TORCH, "torch")], ids=["keras", "torch"]
+)
+def test_an_honest_model_answers_in_what_was_a_spare(kept_spares: Engine, model: Path, framework: str) -> None:
+    pid = warm_spare(kept_spares, framework)
+    entry = kept_spares.load(model).future.result(120)
+    assert entry["worker_pid"] == pid
+    assert entry["sandbox"]["level"] == "full"
+    assert entry["sandbox"]["reasons"] == []
+    sample = sorted((model / "samples").iterdir())[3]
+    assert kept_spares.predict(PredictRequest(entry["id"], sample.read_bytes())).result(60).predictions
+    kept_spares.unload(entry["id"])
 
 
 @pytest.mark.parametrize("name", ["connect", "read"])
@@ -204,6 +257,36 @@ print(json.dumps([results, reached.to_json(), {VARIABLE!r} in os.environ]))
         "segment": "EPERM", "anonymous": "EPERM" if bounded else "done",
     }  # fmt: skip
     assert (tmp_path / "file").read_text() == "read"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_process_of_several_threads_is_not_narrowed(tmp_path: Path, threads: int) -> None:
+    (tmp_path / "file").write_text("read")
+    (tmp_path / "other").write_text("read")
+    script = f"""
+import threading
+from engine.worker.sandbox import NotNarrowed, Order, enter_as_ordered, narrow, where_packages_lie
+reached, readable = enter_as_ordered(), where_packages_lie()
+assert reached.level == "full", reached
+open({str(tmp_path / "file")!r}).close()
+if {threads} == 2:
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+try:
+    narrow(reached, readable, Order(({str(tmp_path / "file")!r},), ()))
+except NotNarrowed as error:
+    print(error)
+open({str(tmp_path / "file")!r}).close()
+try:
+    open({str(tmp_path / "other")!r}).close()
+except PermissionError:
+    print("kept")
+"""
+    order = Order(None, (), 4_000_000_000)
+    environment = child_environment(WorkerSettings(), 1, tmp_path / "own") | {VARIABLE: order.to_text()}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split(":")[0].strip() == (
+        "kept" if threads == 1 else "There are 2 threads already, which the rules would not bind."
+    )
 
 
 @pytest.mark.parametrize(("abi", "kept"), [(1, False), (2, False), (3, True), (6, True)])
