@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from PySide6.QtCore import Signal
@@ -16,6 +17,8 @@ from gui.recent_models import RecentModel, RecentModels
 from gui.widgets.basics import Button
 from gui.widgets.chooser import Choice, Chooser
 from gui.words import day_words, device_words, format_words, task_words
+
+log = logging.getLogger(__name__)
 
 _OPEN = mark("is open")
 _PHASE_WORDS = {
@@ -117,6 +120,9 @@ class ModelPicker(Chooser):
         before, self._recent.models = self._recent.models, models
         for model in reversed(before):
             self._recent.put_back(model)
+        # The window is there: what a load waits for longest can be had ready, of the kind that was opened last.
+        last = self._recent.models[0].path if self._recent.models else None
+        self._bridge.run(self, lambda: self._bridge.engine.keep_spares(last), lambda _: None, _on_no_spare)
 
     # -- what is done ----------------------------------------------------------------------------------------------
     def _on_chosen(self, key: str) -> None:
@@ -148,3 +154,8 @@ class ModelPicker(Chooser):
         self.status.emit(
             "error", tr("The list of models could not be kept. {sentence}").format(sentence=error_text(error).sentence)
         )
+
+
+def _on_no_spare(error: BaseException) -> None:
+    """A load then takes as long as it takes."""
+    log.warning("the engine keeps no process ready: %s", error)
