@@ -159,6 +159,8 @@ class LoadRun:
         """The process that was started before the model was known; this load's until it is taken or not needed."""
         self._greeted = False
         self._was_spare = False
+        self._had_waited = False
+        """Its import was over before this load began, and tells nothing of how long one takes."""
         self._thread = threading.Thread(target=self._run, name=f"load-{model_id}", daemon=True)
 
     def start(self) -> None:
@@ -278,13 +280,15 @@ class LoadRun:
         return found
 
     def _start_worker(self, spec: ModelSpec, *, spare: bool = True) -> None:
-        self._threads = self._context.threads(self.model_id)
+        ahead, self._ahead = self._ahead, None
+        # A head start is this load's process since the load began, and has the share of the cores of that moment.
+        self._threads = ahead.threads if ahead is not None else self._context.threads(self.model_id)
         self._batch_limit = self._context.limits().max_batch_size
         client: WorkerClient | None = None
         if spare:
-            ahead, self._ahead = self._ahead, None
             client = self._context.take_spare(ahead, spec, self._on_message, self._on_exit, self._threads)
         self._was_spare = client is not None
+        self._had_waited = client is not None and (ahead is None or client is not ahead.client)
         try:
             client = client or self._context.start_worker(
                 spec, self.model_id, self._on_message, self._on_exit, self._threads
@@ -409,10 +413,10 @@ class LoadRun:
         self._context.post(LoadProgress(self.model_id, stage, 0.0 if bytes_total else None, 0, bytes_total))
 
     def _finish_stage(self) -> None:
-        if self._stage is not None:
+        stage, self._stage = self._stage, None
+        if stage is not None and not (self._had_waited and stage is LoadStage.IMPORTING):
             spent = time.monotonic() - self._stage_began
-            self._stages[str(self._stage)] = self._stages.get(str(self._stage), 0.0) + spent
-            self._stage = None
+            self._stages[str(stage)] = self._stages.get(str(stage), 0.0) + spent
 
     def _tick(self) -> bool:
         """Publish progress within the stage: measured in bytes, else learnt from the last load. True if bytes moved."""

@@ -78,6 +78,7 @@ class Spare:
     def __init__(self, framework: str, kind: object, threads: int, start: StartSpare) -> None:
         self.framework = framework
         self.kind = kind
+        self.threads = threads
         self.is_warm = threading.Event()
         """Set once its framework is imported, and where it has ended."""
         self._lock = threading.Lock()

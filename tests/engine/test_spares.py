@@ -109,15 +109,28 @@ def test_one_that_dies_as_it_is_taken_is_replaced_within_the_load(engine: Engine
     assert_answers(engine, 2.0)
 
 
-def test_of_two_loads_at_once_one_takes_it(engine: Engine) -> None:
-    spare = warm_spare(engine)
-    # As many threads whatever else is open: which of the two comes first is not to matter.
-    tickets = [engine.load(fake(name)) for name in ("one", "two")]
-    pids = [ticket.future.result(PATIENCE_S)["worker_pid"] for ticket in tickets]
-    assert len(set(pids)) == 2
-    assert pids.count(spare.client.pid) <= 1
-    for name in ("one", "two"):
-        assert {m["id"]: m["state"] for m in engine.stats()["models"]}[name] == "READY"
+def test_of_two_loads_at_once_one_takes_it(tmp_path: Path) -> None:
+    with running(tmp_path, threads=1) as engine:
+        spare = warm_spare(engine)
+        tickets = [engine.load(fake(name)) for name in ("one", "two")]
+        pids = [ticket.future.result(PATIENCE_S)["worker_pid"] for ticket in tickets]
+        assert pids.count(spare.client.pid) == 1
+        assert len(set(pids)) == 2
+        assert {model["state"] for model in engine.stats()["models"]} == {"READY"}
+    assert workers_of_this_process() == []
+
+
+def test_what_had_waited_teaches_nothing_of_how_long_an_import_takes(engine: Engine) -> None:
+    def learnt() -> set[str]:
+        return set(engine._journal.learnt_stages(str(fake().model_file)))
+
+    warm_spare(engine)
+    loaded(engine, fake())
+    assert {"starting", "reading weights"} <= learnt()
+    assert "importing framework" not in learnt()
+    engine.unload("fake").result(PATIENCE_S)
+    loaded(engine, fake())
+    assert "importing framework" in learnt()
 
 
 @pytest.mark.parametrize("change", [{"threads": 3}, {"sandbox": False}, {"memory_mb": 5000}, {"python_path": ["/opt"]}])

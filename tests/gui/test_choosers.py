@@ -157,6 +157,12 @@ def remembering(qtbot: QtBot, engine: FakeEngine, server: FakeServer, tmp_path: 
     return window
 
 
+def test_a_process_is_kept_ready_for_the_kind_opened_last(
+    qtbot: QtBot, engine: FakeEngine, remembering: MainWindow, tmp_path: Path
+) -> None:
+    qtbot.waitUntil(lambda: engine.spares_asked == [str(tmp_path / "roses.keras")], timeout=WAIT_MS)
+
+
 def open_picker(qtbot: QtBot, window: MainWindow) -> None:
     window.activateWindow()
     press(window, Qt.Key.Key_L, CONTROL)
