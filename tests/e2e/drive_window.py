@@ -179,7 +179,8 @@ def main_job(driver: Driver) -> None:
     four = picture(DIGITS_KERAS, 4)
     seen["http_keras"] = driver.ask(lambda: client.post("/predict/digits-keras", four, "image/png"))
     seen["models"] = driver.ask(client.models)
-    seen["worker_pids"] = sorted(w.pid for w in workers())
+    models = {entry["worker_pid"] for entry in seen["models"].values()}
+    seen["worker_pids"] = sorted(w.pid for w in workers() if w.pid in models or "--spare" not in w.cmdline())
 
     pid = seen["models"]["digits-torch"]["worker_pid"]
     os.kill(pid, signal.SIGKILL)
