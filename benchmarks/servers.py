@@ -1,0 +1,294 @@
+"""Who is measured: Deskside and its peers, how each is started, and how each wants to be asked."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from benchmarks.environments import environment
+from benchmarks.load import Load
+from benchmarks.models import BATCH_CAP, BENCH, BOUNDARY, TOLERANCE, bodies, opened, references, softmax
+
+ROOT = Path(__file__).resolve().parents[1]
+START_S = 180.0
+FORM = f"multipart/form-data; boundary={BOUNDARY.decode()}"
+KEY = "b" * 43
+
+
+@dataclass(frozen=True)
+class Question:
+    """How a server wants one kind of input."""
+
+    path: str
+    body: str  # a wire form of ``models.bodies``
+    answer: str  # a form of ``load.FORMS``
+    headers: dict[str, str] = field(default_factory=dict)
+    softmax: bool = False  # the answer holds probabilities where the references are logits
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One way to start a server. ``name`` stands in the tables."""
+
+    name: str
+    env: dict[str, str] = field(default_factory=dict)
+    prepared: bool = False
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    environment: str  # of environments.py; empty: Deskside's own
+    command: tuple[str, ...]  # after the environment's Python; "{port}" is filled in
+    questions: dict[str, Question]  # by kind: json, v2-binary, raw, jpeg
+    documented: Settings = Settings("as documented")
+    sweep: tuple[Settings, ...] = ()
+    prepared_sweep: tuple[Settings, ...] = ()
+
+
+def _plain(raw_type: str = "application/octet-stream") -> dict[str, Question]:
+    return {
+        "json": Question("/json", "json", "scores", {"Content-Type": "application/json"}),
+        "raw": Question("/raw", "raw", "scores", {"Content-Type": raw_type}),
+        "jpeg": Question("/jpeg", "jpeg", "scores", {"Content-Type": "image/jpeg"}),
+    }
+
+
+def _form(json_path: str, raw_path: str, jpeg_path: str) -> dict[str, Question]:
+    return {
+        "json": Question(json_path, "json", "scores", {"Content-Type": "application/json"}),
+        "raw": Question(raw_path, "raw-multipart", "scores", {"Content-Type": FORM}),
+        "jpeg": Question(jpeg_path, "jpeg-multipart", "scores", {"Content-Type": FORM}),
+    }
+
+
+def _sweep(*ways: dict[str, str], prepared: bool = False) -> tuple[Settings, ...]:
+    """Settings named after what they set."""
+    words = {"BENCH_WORKERS": "workers", "BENCH_THREADS": "threads", "OMP_NUM_THREADS": "torch threads", "BENCH_BATCH": "batch"}
+    return tuple(
+        Settings(", ".join(f"{words.get(k, k)} {v}" for k, v in way.items()) or "defaults", way, prepared) for way in ways
+    )
+
+
+WORKERS_2 = {"BENCH_WORKERS": "2"}
+TORCH_2 = {"OMP_NUM_THREADS": "2"}
+CAP = {"BENCH_BATCH": str(BATCH_CAP)}
+V2 = "/v2/models/bench/infer"
+JSON_TYPE = {"Content-Type": "application/json"}
+
+PEERS = (
+    Server(
+        "FastAPI, model on the loop", "fastapi", ("-m", "benchmarks.peers.fastapi_server"), _plain(),
+        sweep=_sweep(WORKERS_2, TORCH_2), prepared_sweep=_sweep({}, WORKERS_2, prepared=True),
+    ),
+    Server(
+        "Flask + waitress tutorial", "flask", ("-m", "benchmarks.peers.flask_server"), _plain(),
+        Settings("as documented", {"BENCH_THREADS": "4"}),
+        _sweep({"BENCH_THREADS": "1"}, {"BENCH_THREADS": "2"}, {"BENCH_THREADS": "8"}, {"BENCH_THREADS": "4"} | TORCH_2),
+        _sweep({"BENCH_THREADS": "2"}, {"BENCH_THREADS": "4"}, prepared=True),
+    ),
+    Server(
+        "FastAPI, thread pool", "fastapi", ("-m", "benchmarks.peers.fastapi_server"), _plain(),
+        Settings("as documented", {"BENCH_POOL": "1"}),
+        tuple(Settings(s.name, s.env | {"BENCH_POOL": "1"}) for s in _sweep(WORKERS_2, TORCH_2)),
+        tuple(Settings(s.name, s.env | {"BENCH_POOL": "1"}, True) for s in _sweep({}, WORKERS_2)),
+    ),
+    Server(
+        "MLServer", "mlserver", ("-m", "benchmarks.peers.mlserver_server"),
+        {
+            "json": Question(V2, "v2-json", "v2", JSON_TYPE),
+            "raw": Question(V2, "raw-base64", "v2", JSON_TYPE),
+            "jpeg": Question(V2, "jpeg-base64", "v2", JSON_TYPE),
+        },
+        sweep=_sweep({"BENCH_WORKERS": "0"}, WORKERS_2, CAP, {"BENCH_BATCH": "32"}),
+        prepared_sweep=_sweep({}, CAP, WORKERS_2 | CAP, prepared=True),
+    ),
+    Server(
+        "LitServe", "litserve", ("-m", "benchmarks.peers.litserve_server"), _form("/predict", "/predict", "/predict"),
+        sweep=_sweep(WORKERS_2, CAP, {"BENCH_BATCH": "32"}),
+        prepared_sweep=_sweep(CAP, WORKERS_2 | CAP, prepared=True),
+    ),
+    Server(
+        "BentoML", "bentoml",
+        ("-m", "bentoml", "serve", "benchmarks.peers.bentoml_server:Service", "--host", "127.0.0.1", "--port", "{port}"),
+        _form("/json", "/raw", "/jpeg"),
+        sweep=(
+            *_sweep(WORKERS_2),
+            Settings("access log and metrics off", {"BENTOML_CONFIG_OPTIONS": "api_server.logging.access.enabled=false api_server.metrics.enabled=false"}),
+        ),
+        prepared_sweep=_sweep({}, WORKERS_2, prepared=True),
+    ),
+    Server(
+        "Ray Serve", "ray", ("-m", "benchmarks.peers.ray_server"),
+        {kind: Question("/", q.body, q.answer, q.headers) for kind, q in _plain().items()},
+        sweep=_sweep(WORKERS_2), prepared_sweep=_sweep({}, WORKERS_2, prepared=True),
+    ),
+)  # fmt: skip
+
+KERAS_TUTORIAL = Server(
+    "model.predict tutorial server", "keras", ("-m", "benchmarks.peers.keras_tutorial"),
+    {"jpeg": Question("/predict", "jpeg-multipart", "scores", {"Content-Type": FORM})},
+)  # fmt: skip
+
+
+def deskside(model: str, keyed: bool = False) -> Server:
+    """Deskside as it ships: journal, metrics, request log and access rules are on."""
+    name = f"bench-{model}"
+    native, v2 = f"/predict/{name}", f"/v2/models/{name}/infer"
+    keys = {"Authorization": f"Bearer {KEY}"} if keyed else {}
+    octets = {"Content-Type": "application/octet-stream"}
+    return Server(
+        "Deskside" + (" with a key" if keyed else ""), "",
+        (str(ROOT / "main.py"), "serve", str(opened(model)), "--trust", "--port", "{port}",
+         *(("--key-file", "{home}/keys") if keyed else ())),
+        {
+            "json": Question(native, "json", "tensors", JSON_TYPE | keys),
+            "v2-json": Question(v2, "v2-json", "v2", JSON_TYPE | keys),
+            "v2-binary": Question(v2, "v2-binary", "v2-binary", octets | {"Inference-Header-Content-Length": "{v2_head}"} | keys),
+            "raw": Question(v2, "raw", "v2-binary", octets | {"Inference-Header-Content-Length": "0"} | keys),
+            "jpeg": Question(native + "?top_k=10", "jpeg", "labelled", {"Content-Type": "image/jpeg"} | keys, softmax=True),
+        },
+    )  # fmt: skip
+
+
+class NotStarted(Exception):
+    """Why a server did not come up."""
+
+
+@dataclass
+class Running:
+    server: Server
+    model: str
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def load(self, kind: str, connections: int, seconds: float, unique: str = "", cpu: int | None = None) -> Load:
+        question = self.server.questions[kind]
+        found = bodies(self.model, question.body)
+        expected = references(self.model)
+        if question.softmax and self.model != "keras":
+            expected = [softmax(row) for row in expected]
+        headers = {name: value.replace("{v2_head}", _v2_head(self.model)) for name, value in question.headers.items()}
+        return Load(
+            self.port, question.path, str(found.path), found.spans(), expected, question.answer, TOLERANCE, headers,
+            unique, connections, seconds, warm_s=min(1.0, seconds), cpu=cpu,
+        )  # fmt: skip
+
+    def memory_mb(self) -> float:
+        """PSS of the server and everything it started, so that shared pages count once."""
+        return sum(pss(process) for process in family(self.process.pid)) / 1e6
+
+
+def _v2_head(model: str) -> str:
+    from benchmarks.models import shape, v2_binary_head
+
+    return str(len(v2_binary_head(shape(model))))
+
+
+def family(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def pss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def running(server: Server, model: str, settings: Settings | None = None, cpu: int | None = None) -> Iterator[Running]:
+    """A server that has answered its first question rightly; all its processes are gone afterwards."""
+    settings = settings or server.documented
+    port, home = free_port(), Path(tempfile.mkdtemp(prefix="deskside-bench-"))
+    (home / "keys").write_text(KEY + "\n")
+    (home / "keys").chmod(0o600)
+    python = environment(server.environment) if server.environment else Path(sys.executable)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "BENCH_"))}
+    env |= {"DESKSIDE_HOME": str(home), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+    if server.environment:
+        env |= {
+            "BENCH_MODEL": model, "BENCH_PORT": str(port), "BENCH_PREPARED": str(int(settings.prepared)),
+            "OMP_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0",
+            "HF_HUB_OFFLINE": "1", "BENTOML_HOME": str(BENCH / "bentoml"), "BENCH_KERAS": str(opened("keras") / "model.keras"),
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+        } | settings.env  # fmt: skip
+    command = [str(python), *(part.format(port=port, home=home) for part in server.command)]
+    if cpu is not None:
+        command = ["taskset", "--cpu-list", str(cpu), *command]
+    log = (home / "log").open("wb")
+    process = subprocess.Popen(command, env=env, cwd=home, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _await(Running(server, model, port, process), home)
+        yield Running(server, model, port, process)
+    finally:
+        stop(process)
+        log.close()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _await(run: Running, home: Path) -> None:
+    """Until one question is answered. Load on two cores can make a start slow, so only the end of patience is an error."""
+    kind = next(iter(set(run.server.questions) & ({"json"} if run.model == "s" else {"jpeg"})))
+    load = run.load(kind, 1, 1.0)
+    start, end = load.spans[0]
+    with open(load.bodies, "rb") as file:
+        file.seek(start)
+        body = file.read(end - start)
+    until = time.monotonic() + START_S
+    said = "nothing"
+    while time.monotonic() < until:
+        if run.process.poll() is not None:
+            said = f"exit {run.process.returncode}"
+            break
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", run.port, timeout=30)
+            connection.request("POST", load.path, body, load.headers)
+            answer = connection.getresponse()
+            said = f"{answer.status} {answer.read()[:300]!r}"
+            if answer.status == 200:
+                return
+        except (OSError, http.client.HTTPException) as error:
+            said = str(error)
+        finally:
+            connection.close()
+        time.sleep(0.1)
+    log = (home / "log").read_text(errors="replace")
+    raise NotStarted(f"{run.server.name} did not answer: {said}. {' '.join(log.split())[-600:]}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server and whatever it started, politely first."""
+    members = family(process.pid)
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT if "ray" in str(process.args) else signal.SIGTERM)
+    _, alive = psutil.wait_procs(members, timeout=15)
+    for member in alive:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(alive, timeout=15)
+    process.wait()
