@@ -280,11 +280,11 @@ class Generator:
             if end < 0:
                 return
             length = _content_length(received[:end])
-            if length < 0:
-                self._failed("refused", f"an answer without Content-Length: {received[:end]!r}")
-                self._close(connection)
-                self._open()
-                return
+            if length < 0:  # in chunks, as Ray Serve answers: put together, they go on as a whole
+                whole = _unchunked(received, end)
+                if whole is None:
+                    return
+                received, length = whole, len(whole) - end - 4
             connection.wanted = end + 4 + length
         if len(received) < connection.wanted:
             return
@@ -348,12 +348,32 @@ class Generator:
 
 
 def _content_length(head: bytes) -> int:
+    """-1 where the head says none."""
     start = head.find(b"ontent-Length: ")
     if start < 0:
         start = head.find(b"ontent-length: ")
     if start < 0:
         return -1
     return int(head[start + 15 :].split(b"\r\n", 1)[0])
+
+
+def _unchunked(received: bytes, end: int) -> bytes | None:
+    """Head and body without the chunks' sizes, and whatever follows; None: not all of it is there yet."""
+    at, parts = end + 4, [received[: end + 4]]
+    while True:
+        line = received.find(b"\r\n", at)
+        if line < 0:
+            return None
+        size = int(received[at:line].partition(b";")[0], 16)
+        at = line + 2
+        if len(received) < at + size + 2:
+            return None
+        if size == 0:
+            if len(received) > at + 2:
+                parts.append(received[at + 2 :])  # more than was asked for: found to be so by whoever checks
+            return b"".join(parts)
+        parts.append(received[at : at + size])
+        at += size + 2
 
 
 def _percentile(ordered: list[float], share: float) -> float:
