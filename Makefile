@@ -59,7 +59,8 @@ screenshots: setup-test ## render the window into docs/screenshots, its other si
 translations: setup-test ## collect the window's sentences and compile its catalogs (gui/resources/languages)
 	$(BIN)/python packaging/translations.py
 
-bench: setup-test ## measure: the window's timer gaps, and what the checks at the door cost (QUICK=1: in two minutes)
+bench: setup-test ## measure beside other servers, into docs/performance.md (QUICK=1: some minutes; FULL=1: all of it)
+	$(TEST_ENV) $(BIN)/python -m benchmarks.compare
 	$(TEST_ENV) $(BIN)/python -m benchmarks.responsiveness
 	$(TEST_ENV) $(BIN)/python -m benchmarks.front_door
 

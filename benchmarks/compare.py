@@ -87,7 +87,9 @@ class Results:
     def add(self, model: str, cell: str, contestant: str, rate: float) -> None:
         self.rates.setdefault(model, {}).setdefault(cell, {}).setdefault(contestant, []).append(rate)
 
-    def ratio(self, model: str, cell: str, ours: str, others: Callable[[str], bool], theirs: str = "") -> tuple[float, str] | None:
+    def ratio(
+        self, model: str, cell: str, ours: str, others: Callable[[str], bool], theirs: str = ""
+    ) -> tuple[float, str] | None:
         """Ours over the best of others, within each round; ``theirs``: their cell where it is another one."""
         mine = self.rates.get(model, {}).get(cell, {}).get(ours)
         found = self.rates.get(model, {}).get(theirs or cell, {})
@@ -177,11 +179,15 @@ class Comparison:
             if cell in found:
                 rates[number] = found[cell].rate  # type: ignore[index]
                 print(f"  sweep {model}: {peer.name}, {way.name}: {found[cell].rate:.0f}/s", flush=True)
-                self.results.sweeps.append((model, peer.name + (", prepared" if way.prepared else ""), way.name, found[cell].rate))
+                self.results.sweeps.append(
+                    (model, peer.name + (", prepared" if way.prepared else ""), way.name, found[cell].rate)
+                )
         return ways[max(rates, key=rates.__getitem__)] if rates else None  # type: ignore[call-overload]
 
     # -- rounds -------------------------------------------------------------------------------------------------------
-    def rounds(self, model: str, contestants: list[Contestant], cells: list[Cell], also: dict[str, tuple[str, bool]]) -> None:
+    def rounds(
+        self, model: str, contestants: list[Contestant], cells: list[Cell], also: dict[str, tuple[str, bool]]
+    ) -> None:
         """``also``: bare loops measured within the round, with the cell they belong to and whether on one core."""
         for number in range(ROUNDS):
             self.results.busy.sample()
@@ -201,7 +207,15 @@ class Comparison:
                 print(f"  {model} round {number + 1}: {name}: {ways[best]:.0f}/s ({best})", flush=True)
                 self.results.add(model, cell_name, name, ways[best])
 
-    def row(self, key: str, model: str, cell: Cell, others: Callable[[str], bool], ours: str = OURS, theirs: Cell | None = None) -> None:
+    def row(
+        self,
+        key: str,
+        model: str,
+        cell: Cell,
+        others: Callable[[str], bool],
+        ours: str = OURS,
+        theirs: Cell | None = None,
+    ) -> None:
         promise = PROMISES[key]
         found = self.results.ratio(model, cell.name, ours, others, theirs.name if theirs else "")
         if found is None:
@@ -252,7 +266,12 @@ class Comparison:
     def l(self) -> None:  # noqa: E743 (the model's name)
         raw = Cell("raw", 8)
         ours = [Contestant(deskside("l"), Settings("as it ships"))]
-        self.rounds("l", ours + self.peers("l", raw), list(dict.fromkeys([raw, *self.full(("raw", "jpeg"))])), {FLOOR: (raw.name, False)})
+        self.rounds(
+            "l",
+            ours + self.peers("l", raw),
+            list(dict.fromkeys([raw, *self.full(("raw", "jpeg"))])),
+            {FLOOR: (raw.name, False)},
+        )
         self.row("l-peer", "l", raw, is_peer)
         self.row("l-floor", "l", raw, FLOOR.__eq__)
 
@@ -284,11 +303,19 @@ class Comparison:
             ("memory", "{app_mb:.0f} MB and {bare_mb:.0f} MB, with every process of each"),
         ):
             value = found.get(key)
-            self._row(Row(PROMISES[key], value, note.format(**found) if value is not None else note if key == "load-spare" else "failed"))
+            self._row(
+                Row(
+                    PROMISES[key],
+                    value,
+                    note.format(**found) if value is not None else note if key == "load-spare" else "failed",
+                )
+            )
 
     def _printed(self, module: str) -> dict[str, float]:
         """The figures that a program of its own prints last; what else it says goes through."""
-        done = subprocess.run([sys.executable, "-W", "ignore", "-m", module], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", module], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+        )
         if done.returncode:
             self.results.failures.append(f"{module} ended with {done.returncode}")
             return {}

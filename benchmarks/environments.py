@@ -26,7 +26,11 @@ def environment(name: str) -> Path:
     """The Python of a peer's environment, which is made where it is missing."""
     folder = BENCH / "environments" / name
     python, stamp = folder / "bin" / "python", folder / "requirements.txt"
-    files = [REQUIREMENTS / f"{name}.txt"] if name == "keras" else [REQUIREMENTS / "torch.txt", REQUIREMENTS / f"{name}.txt"]
+    files = (
+        [REQUIREMENTS / f"{name}.txt"]
+        if name == "keras"
+        else [REQUIREMENTS / "torch.txt", REQUIREMENTS / f"{name}.txt"]
+    )
     wanted = "".join(file.read_text() for file in files)
     if stamp.exists() and stamp.read_text() == wanted:
         return python

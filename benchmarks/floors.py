@@ -1,6 +1,6 @@
-"""The floors: a bare loop around the prepared model, with nothing served. ``python -m benchmarks.floors MODEL SECONDS``.
+"""The floors: a bare loop around the prepared model, with nothing served.
 
-Prints samples a second for each batch and each way of using the cores: one thread, PyTorch's own threads over all
+``python -m benchmarks.floors MODEL SECONDS STREAMS`` prints samples a second for each batch and each way of using the cores: one thread, PyTorch's own threads over all
 cores, and one stream of one thread a core over the same weights. The best of them is the floor.
 """
 

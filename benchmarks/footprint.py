@@ -33,10 +33,11 @@ import io, sys, torch, numpy as np
 from PIL import Image
 model = torch.jit.load(sys.argv[1]).eval()
 picture = Image.open(sys.argv[2]).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
-pixels = (np.asarray(picture, np.float32) / 255 - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
+mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+pixels = (np.asarray(picture, np.float32) / 255 - mean) / std
 with torch.inference_mode():
-    scores = torch.softmax(model(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]), 1)[0].tolist()
-print(scores)
+    scores = torch.softmax(model(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]), 1)
+print(scores[0].tolist())
 """
 
 BARE_WINDOW = """

@@ -2,9 +2,9 @@
 
 ``run(Load(...))`` starts ``python -m benchmarks.load`` (this file alone: standard library, no package of a peer's or
 ours), which sends each input in turn, one request at a time on each connection, and holds every answer against the
-reference of the input that was asked on that connection. What may be wrong is counted, never skipped: a refusal (another
-status than 200), a wrong answer, a lost one (the connection ended, or nothing came), a doubled one (more bytes than
-were asked for). ``Outcome.check`` raises on any of them.
+reference of the input that was asked on that connection. What may be wrong is counted, never skipped: a refusal
+(another status than 200), a wrong answer, a lost one (the connection ended, or nothing came), a doubled one (more bytes
+than were asked for). ``Outcome.check`` raises on any of them.
 
 An answer whose bytes equal those of an answer that was already held against this input's reference is right without
 reading its numbers again; that is what makes checking all of them cheap. Nothing else is remembered.
@@ -89,7 +89,7 @@ class BadAnswers(Exception):
     """A run that must not count."""
 
 
-# -- what an answer says ------------------------------------------------------------------------------------------------
+# -- what an answer says ----------------------------------------------------------------------------------------------
 def _flat(value: Any) -> list[float]:
     while isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
         value = value[0]
@@ -154,7 +154,7 @@ class Checker:
         return right
 
 
-# -- asking ---------------------------------------------------------------------------------------------------------------
+# -- asking -----------------------------------------------------------------------------------------------------------
 class Connection:
     __slots__ = ("asked", "began", "number", "received", "rest", "socket", "wanted")
 
@@ -186,14 +186,17 @@ class Generator:
         self._counting = False
         self._asking = True
         self._latencies = array("d")
-        self._late = 0
         self.counts = dict.fromkeys(FAILURES, 0)
         self.example = ""
 
     def _request(self, start: int, end: int) -> tuple[bytes, bytes, memoryview]:
         """The head, up to where a unique header may stand; the end of the head with a small body; a large body."""
         load = self._load
-        lines = [f"POST {load.path} HTTP/1.1", f"Host: localhost:{load.port}", *(f"{k}: {v}" for k, v in load.headers.items())]
+        lines = [
+            f"POST {load.path} HTTP/1.1",
+            f"Host: localhost:{load.port}",
+            *(f"{k}: {v}" for k, v in load.headers.items()),
+        ]
         head = ("\r\n".join(lines) + f"\r\nContent-Length: {end - start}\r\n").encode()
         body = self._bodies[start:end]
         if end - start > 65_536:
@@ -325,8 +328,15 @@ class Generator:
                 return
 
     def run(self) -> Outcome:
+        try:
+            return self._run()
+        finally:
+            for connection in list(self._connections.values()):
+                self._close(connection)
+            self._poll.close()
+
+    def _run(self) -> Outcome:
         load = self._load
-        gc.disable()
         for _ in range(load.connections):
             self._open()
         self._turn_until(time.perf_counter() + load.warm_s)
@@ -380,7 +390,7 @@ def _percentile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-# -- as a process of its own ----------------------------------------------------------------------------------------------
+# -- as a process of its own ------------------------------------------------------------------------------------------
 def start(load: Load) -> subprocess.Popen[str]:
     """The generator at work; ``outcome`` waits for it."""
     process = subprocess.Popen(
@@ -405,7 +415,7 @@ def run(load: Load) -> Outcome:
     return outcome(start(load))
 
 
-# -- its ceiling ------------------------------------------------------------------------------------------------------------
+# -- its ceiling ------------------------------------------------------------------------------------------------------
 def _answer_at_once(listener: socket.socket, answer: bytes) -> None:
     """A server that reads nothing of what it is sent: what the generator reaches against it is its own limit."""
     poll = select.epoll()
@@ -450,6 +460,7 @@ def main(arguments: list[str]) -> None:
         load = Load(**given)
         if load.cpu is not None:
             os.sched_setaffinity(0, {load.cpu})
+        gc.disable()  # nothing here is a cycle, and a collection would stand in somebody's p99
         print(json.dumps(asdict(Generator(load).run())))
     elif arguments[0] == "answer":
         listener = socket.create_server(("127.0.0.1", 0), backlog=512)

@@ -41,12 +41,11 @@ class Busy:
 def describe() -> str:
     """One paragraph."""
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "tensorflow", "flask", "waitress"))
-    built = "optimised build" if "pgo" in (sysconfig.get_config_var("CONFIG_ARGS") or "") + (
-        sysconfig.get_config_var("PY_CFLAGS") or "") or "--enable-optimizations" in (
-        sysconfig.get_config_var("CONFIG_ARGS") or "") else "plain build"  # fmt: skip
+    built = "optimised" if "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "") else "plain"
+    memory = psutil.virtual_memory().total / 2**30
     return (
-        f"{_processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.platform()}, "
-        f"Python {platform.python_version()} ({built}), {libraries}."
+        f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.platform()}, "
+        f"Python {platform.python_version()} ({built} build), {libraries}."
     )
 
 

@@ -41,7 +41,9 @@ BOUNDARY = b"deskside-benchmark-boundary"
 
 
 # -- networks ---------------------------------------------------------------------------------------------------------
-def conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1, act: nn.Module | None = None) -> nn.Module:
+def conv(
+    inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1, act: nn.Module | None = None
+) -> nn.Module:
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
@@ -224,7 +226,9 @@ def v2_binary_head(shape: tuple[int, ...]) -> bytes:
 
 
 def multipart(data: bytes, file_name: str) -> bytes:
-    head = f'Content-Disposition: form-data; name="file"; filename="{file_name}"\r\nContent-Type: application/octet-stream'
+    head = (
+        f'Content-Disposition: form-data; name="file"; filename="{file_name}"\r\nContent-Type: application/octet-stream'
+    )
     return b"--" + BOUNDARY + b"\r\n" + head.encode() + b"\r\n\r\n" + data + b"\r\n--" + BOUNDARY + b"--\r\n"
 
 

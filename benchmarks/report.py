@@ -39,11 +39,12 @@ def write(results: Results, path: Path) -> None:
     kind = "QUICK=1 make bench" if QUICK else "FULL=1 make bench" if FULL else "make bench"
     lines = [
         "# Performance", "",
-        f"Written by `{kind}` on {datetime.date.today().isoformat()} at {machine.commit()}; not by hand. {ROUNDS} rounds of "
-        f"{SECONDS:g} s a cell.", "",
+        f"Written by `{kind}` on {datetime.date.today().isoformat()} at {machine.commit()}; not by hand. "
+        f"{ROUNDS} rounds of {SECONDS:g} s a cell.", "",
         machine.describe(), "", results.busy.sentence(), "",
-        "Ratios are taken within a round, between servers asked one after the other; their median counts. Bodies rotate over "
-        "256 inputs, and every answer is held against its input's reference while the clock runs. There is no cache of answers. "
+        "Ratios are taken within a round, between servers asked one after the other; their median counts. Bodies "
+        "rotate over 256 inputs, and every answer is held against its input's reference while the clock runs. There is "
+        "no cache of answers. "
         "Deskside runs as it ships: journal, metrics, request log and access rules on. The generator shares the cores "
         "with whom it asks.", "",
         "## Verdicts", "", HEAD, *(row.markdown() for row in results.rows), "",
@@ -64,7 +65,12 @@ def write(results: Results, path: Path) -> None:
 
 
 def _table(results: Results, model: str, cell: str, found: dict[str, list[float]]) -> list[str]:
-    lines = [f"### {cell}", "", "| server | settings | answers/s | rounds | p50 / p99 ms | memory MB | |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        f"### {cell}",
+        "",
+        "| server | settings | answers/s | rounds | p50 / p99 ms | memory MB | |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, rates in sorted(found.items(), key=lambda item: -statistics.median(item[1])):
         detail = results.details.get(model, {}).get(cell, {}).get(name)
         times = f"{detail.p50_ms:.2f} / {detail.p99_ms:.2f}" if detail else ""
@@ -72,9 +78,9 @@ def _table(results: Results, model: str, cell: str, found: dict[str, list[float]
         memory = results.memory_mb.get(model, {}).get(name)
         shown = ", ".join(f"{rate:.0f}" for rate in rates)
         settings = results.chosen.get(model, {}).get(name, "as it ships" if name.startswith("Deskside") else "")
-        lines.append(
-            f"| {name} | {settings} | {statistics.median(rates):.0f} | {shown} | {times} | {f'{memory:.0f}' if memory else ''} | {note} |"
-        )
+        weight = f"{memory:.0f}" if memory else ""
+        middle = statistics.median(rates)
+        lines.append(f"| {name} | {settings} | {middle:.0f} | {shown} | {times} | {weight} | {note} |")
     return [*lines, ""]
 
 
@@ -90,10 +96,16 @@ def _rest(results: Results) -> list[str]:
     if results.window:
         lines += ["", "## The window", "", *(f"- {name}: {value:.2f}" for name, value in results.window.items())]
     if results.footprint:
-        lines += ["", "## Load and memory", "", *(f"- {name}: {value:.2f}" for name, value in results.footprint.items())]
+        lines += [
+            "",
+            "## Load and memory",
+            "",
+            *(f"- {name}: {value:.2f}" for name, value in results.footprint.items()),
+        ]
     lines += ["", "## Peers", ""]
     for file in sorted(REQUIREMENTS.glob("*.txt")):
-        lines.append(f"- {file.stem}: {', '.join(file.read_text().split())}")
+        pins = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+        lines.append(f"- {file.stem}: {', '.join(pins)}")
     if results.not_run:
         lines += ["", "Not run:", "", *(f"- {name}: {why}" for name, why in results.not_run.items())]
     return lines

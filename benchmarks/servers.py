@@ -20,7 +20,18 @@ import psutil
 
 from benchmarks.environments import environment
 from benchmarks.load import Load
-from benchmarks.models import BATCH_CAP, BENCH, BOUNDARY, TOLERANCE, bodies, opened, references, softmax
+from benchmarks.models import (
+    BATCH_CAP,
+    BENCH,
+    BOUNDARY,
+    TOLERANCE,
+    bodies,
+    opened,
+    references,
+    shape,
+    softmax,
+    v2_binary_head,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 180.0
@@ -77,9 +88,15 @@ def _form(json_path: str, raw_path: str, jpeg_path: str) -> dict[str, Question]:
 
 def _sweep(*ways: dict[str, str], prepared: bool = False) -> tuple[Settings, ...]:
     """Settings named after what they set."""
-    words = {"BENCH_WORKERS": "workers", "BENCH_THREADS": "threads", "OMP_NUM_THREADS": "torch threads", "BENCH_BATCH": "batch"}
+    words = {
+        "BENCH_WORKERS": "workers",
+        "BENCH_THREADS": "threads",
+        "OMP_NUM_THREADS": "torch threads",
+        "BENCH_BATCH": "batch",
+    }
     return tuple(
-        Settings(", ".join(f"{words.get(k, k)} {v}" for k, v in way.items()) or "defaults", way, prepared) for way in ways
+        Settings(", ".join(f"{words.get(k, k)} {v}" for k, v in way.items()) or "defaults", way, prepared)
+        for way in ways
     )
 
 
@@ -87,6 +104,8 @@ WORKERS_2 = {"BENCH_WORKERS": "2"}
 TORCH_2 = {"OMP_NUM_THREADS": "2"}
 CAP = {"BENCH_BATCH": str(BATCH_CAP)}
 V2 = "/v2/models/bench/infer"
+HEAD_LENGTH = "Inference-Header-Content-Length"
+BARE_BENTO = "api_server.logging.access.enabled=false api_server.metrics.enabled=false"
 JSON_TYPE = {"Content-Type": "application/json"}
 
 PEERS = (
@@ -97,7 +116,7 @@ PEERS = (
     Server(
         "Flask + waitress tutorial", "flask", ("-m", "benchmarks.peers.flask_server"), _plain(),
         Settings("as documented", {"BENCH_THREADS": "4"}),
-        _sweep({"BENCH_THREADS": "1"}, {"BENCH_THREADS": "2"}, {"BENCH_THREADS": "8"}, {"BENCH_THREADS": "4"} | TORCH_2),
+        _sweep(*({"BENCH_THREADS": threads} for threads in "128"), {"BENCH_THREADS": "4"} | TORCH_2),
         _sweep({"BENCH_THREADS": "2"}, {"BENCH_THREADS": "4"}, prepared=True),
     ),
     Server(
@@ -123,11 +142,11 @@ PEERS = (
     ),
     Server(
         "BentoML", "bentoml",
-        ("-m", "bentoml", "serve", "benchmarks.peers.bentoml_server:Service", "--host", "127.0.0.1", "--port", "{port}"),
+        ("-m", "bentoml", "serve", "benchmarks.peers.bentoml_server:Service", "--host=127.0.0.1", "--port={port}"),
         _form("/json", "/raw", "/jpeg"),
         sweep=(
             *_sweep(WORKERS_2),
-            Settings("access log and metrics off", {"BENTOML_CONFIG_OPTIONS": "api_server.logging.access.enabled=false api_server.metrics.enabled=false"}),
+            Settings("access log and metrics off", {"BENTOML_CONFIG_OPTIONS": BARE_BENTO}),
         ),
         prepared_sweep=_sweep({}, WORKERS_2, prepared=True),
     ),
@@ -157,9 +176,11 @@ def deskside(model: str, keyed: bool = False) -> Server:
         {
             "json": Question(native, "json", "tensors", JSON_TYPE | keys),
             "v2-json": Question(v2, "v2-json", "v2", JSON_TYPE | keys),
-            "v2-binary": Question(v2, "v2-binary", "v2-binary", octets | {"Inference-Header-Content-Length": "{v2_head}"} | keys),
-            "raw": Question(v2, "raw", "v2-binary", octets | {"Inference-Header-Content-Length": "0"} | keys),
-            "jpeg": Question(native + "?top_k=10", "jpeg", "labelled", {"Content-Type": "image/jpeg"} | keys, softmax=True),
+            "v2-binary": Question(v2, "v2-binary", "v2-binary", octets | {HEAD_LENGTH: "{v2_head}"} | keys),
+            "raw": Question(v2, "raw", "v2-binary", octets | {HEAD_LENGTH: "0"} | keys),
+            "jpeg": Question(
+                native + "?top_k=10", "jpeg", "labelled", {"Content-Type": "image/jpeg"} | keys, softmax=True
+            ),
         },
     )  # fmt: skip
 
@@ -193,8 +214,6 @@ class Running:
 
 
 def _v2_head(model: str) -> str:
-    from benchmarks.models import shape, v2_binary_head
-
     return str(len(v2_binary_head(shape(model))))
 
 
@@ -232,7 +251,8 @@ def running(server: Server, model: str, settings: Settings | None = None, cpu: i
         env |= {
             "BENCH_MODEL": model, "BENCH_PORT": str(port), "BENCH_PREPARED": str(int(settings.prepared)),
             "OMP_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0",
-            "HF_HUB_OFFLINE": "1", "BENTOML_HOME": str(BENCH / "bentoml"), "BENCH_KERAS": str(opened("keras") / "model.keras"),
+            "HF_HUB_OFFLINE": "1", "BENTOML_HOME": str(BENCH / "bentoml"),
+            "BENCH_KERAS": str(opened("keras") / "model.keras"),
             "TF_CPP_MIN_LOG_LEVEL": "2",
         } | settings.env  # fmt: skip
     command = [str(python), *(part.format(port=port, home=home) for part in server.command)]
@@ -250,7 +270,7 @@ def running(server: Server, model: str, settings: Settings | None = None, cpu: i
 
 
 def _await(run: Running, home: Path) -> None:
-    """Until one question is answered. Load on two cores can make a start slow, so only the end of patience is an error."""
+    """Until one question is answered. Two busy cores make a start slow, so only the end of patience is an error."""
     kind = next(iter(set(run.server.questions) & ({"json"} if run.model == "s" else {"jpeg"})))
     load = run.load(kind, 1, 1.0)
     start, end = load.spans[0]

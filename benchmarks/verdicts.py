@@ -40,7 +40,7 @@ PROMISES = {
 
 
 def verdict(promise: Promise, value: float | None, why: str = "") -> str:
-    """"must met", "aim met", "not met", or "not run" and why."""
+    """ "must met", "aim met", "not met", or "not run" and why."""
     if value is None:
         return f"not run: {why}"
     sign = 1 if promise.least else -1
