@@ -69,7 +69,7 @@ class Contestant:
 class Results:
     """All that was found; ``report.py`` writes it down."""
 
-    rates: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)  # model, cell, contestant: rounds
+    rates: dict[str, dict[str, dict[str, dict[int, float]]]] = field(default_factory=dict)  # model, cell, who, round
     details: dict[str, dict[str, dict[str, Outcome]]] = field(default_factory=dict)  # of the last round
     memory_mb: dict[str, dict[str, float]] = field(default_factory=dict)
     sweeps: list[tuple[str, str, str, float]] = field(default_factory=list)  # model, peer, settings, rate
@@ -84,23 +84,23 @@ class Results:
     ceilings: dict[str, Outcome] = field(default_factory=dict)
     busy: Busy = field(default_factory=Busy)
 
-    def add(self, model: str, cell: str, contestant: str, rate: float) -> None:
-        self.rates.setdefault(model, {}).setdefault(cell, {}).setdefault(contestant, []).append(rate)
+    def add(self, model: str, cell: str, contestant: str, number: int, rate: float) -> None:
+        self.rates.setdefault(model, {}).setdefault(cell, {}).setdefault(contestant, {})[number] = rate
 
     def ratio(
         self, model: str, cell: str, ours: str, others: Callable[[str], bool], theirs: str = ""
     ) -> tuple[float, str] | None:
         """Ours over the best of others, within each round; ``theirs``: their cell where it is another one."""
-        mine = self.rates.get(model, {}).get(cell, {}).get(ours)
+        mine = self.rates.get(model, {}).get(cell, {}).get(ours, {})
         found = self.rates.get(model, {}).get(theirs or cell, {})
-        peers = {name: rates for name, rates in found.items() if others(name)}
-        if not mine or not peers:
+        peers = {name: rates for name, rates in found.items() if others(name) and mine.keys() & rates.keys()}
+        if not peers:
             return None
-        best = max(peers, key=lambda name: statistics.median(peers[name]))
-        pairs = list(zip(mine, peers[best], strict=False))
-        spread = f"{min(a / b for a, b in pairs):.2f} to {max(a / b for a, b in pairs):.2f}"
-        rates = f"{statistics.median(mine):.0f}/s against {statistics.median(peers[best]):.0f}/s of {best}"
-        return statistics.median(a / b for a, b in pairs), f"{rates}; rounds {spread}"
+        best = max(peers, key=lambda name: statistics.median(peers[name].values()))
+        ratios = [mine[number] / peers[best][number] for number in sorted(mine.keys() & peers[best].keys())]
+        against = f"{statistics.median(peers[best].values()):.0f}/s of {best}"
+        rates = f"{statistics.median(mine.values()):.0f}/s against {against}"
+        return statistics.median(ratios), f"{rates}; rounds {min(ratios):.2f} to {max(ratios):.2f}"
 
 
 def is_peer(name: str) -> bool:
@@ -173,16 +173,16 @@ class Comparison:
         return chosen
 
     def _sweep(self, peer: Server, ways: tuple[Settings, ...], model: str, cell: Cell) -> Settings | None:
-        rates: dict[Settings, float] = {}
+        rates: dict[int, float] = {}
         for number, way in enumerate(ways):
             found = self._try(Contestant(peer, way), model, [cell], SWEEP_S)
             if cell in found:
-                rates[number] = found[cell].rate  # type: ignore[index]
+                rates[number] = found[cell].rate
                 print(f"  sweep {model}: {peer.name}, {way.name}: {found[cell].rate:.0f}/s", flush=True)
                 self.results.sweeps.append(
                     (model, peer.name + (", prepared" if way.prepared else ""), way.name, found[cell].rate)
                 )
-        return ways[max(rates, key=rates.__getitem__)] if rates else None  # type: ignore[call-overload]
+        return ways[max(rates, key=rates.__getitem__)] if rates else None
 
     # -- rounds -------------------------------------------------------------------------------------------------------
     def rounds(
@@ -195,7 +195,7 @@ class Comparison:
             for contestant in turned:
                 found = self._try(contestant, model, list(contestant.only or cells), SECONDS)
                 for cell, outcome in found.items():
-                    self.results.add(model, cell.name, contestant.name, outcome.rate)
+                    self.results.add(model, cell.name, contestant.name, number, outcome.rate)
                     self.results.details.setdefault(model, {}).setdefault(cell.name, {})[contestant.name] = outcome
                     print(
                         f"  {model} round {number + 1}: {contestant.name}, {cell.name}: {outcome.rate:.0f}/s "
@@ -205,7 +205,7 @@ class Comparison:
                 ways = floors(model, min(SECONDS, 2.0), one_core)
                 best = max(ways, key=ways.__getitem__)
                 print(f"  {model} round {number + 1}: {name}: {ways[best]:.0f}/s ({best})", flush=True)
-                self.results.add(model, cell_name, name, ways[best])
+                self.results.add(model, cell_name, name, number, ways[best])
 
     def row(
         self,

@@ -1,7 +1,8 @@
 """The floors: a bare loop around the prepared model, with nothing served.
 
-``python -m benchmarks.floors MODEL SECONDS STREAMS`` prints samples a second for each batch and each way of using the cores: one thread, PyTorch's own threads over all
-cores, and one stream of one thread a core over the same weights. The best of them is the floor.
+``python -m benchmarks.floors MODEL SECONDS STREAMS`` prints samples a second for each batch. ``floors`` tries each way
+of using the cores: PyTorch's own threads over all of them, or a stream of one thread a core over the same weights; on
+one core there is one way. The best is the floor.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def measure(name: str, seconds: float, streams: int) -> dict[str, float]:
     import numpy as np
     import torch
 
-    from benchmarks.models import arrays, prepared
+    from benchmarks.models import arrays
+    from benchmarks.networks import prepared
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     model = prepared(name)

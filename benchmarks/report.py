@@ -56,7 +56,7 @@ def write(results: Results, path: Path) -> None:
         for cell, found in cells.items():
             lines += _table(results, model, cell, found)
             name = f"{model}-{cell}".replace(" ", "-").replace(",", "").replace("=", "")
-            medians = {who: statistics.median(rates) for who, rates in found.items()}
+            medians = {who: statistics.median(rates.values()) for who, rates in found.items()}
             (pictures / f"{name}.svg").write_text(bars(f"{model.upper()} {cell}: answers a second", medians))
             lines += [f"![{model.upper()} {cell}]({pictures.name}/{name}.svg)", ""]
     lines += _rest(results)
@@ -64,22 +64,22 @@ def write(results: Results, path: Path) -> None:
     print(f"written: {path}")
 
 
-def _table(results: Results, model: str, cell: str, found: dict[str, list[float]]) -> list[str]:
+def _table(results: Results, model: str, cell: str, found: dict[str, dict[int, float]]) -> list[str]:
     lines = [
         f"### {cell}",
         "",
         "| server | settings | answers/s | rounds | p50 / p99 ms | memory MB | |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, rates in sorted(found.items(), key=lambda item: -statistics.median(item[1])):
+    for name, rates in sorted(found.items(), key=lambda item: -statistics.median(item[1].values())):
         detail = results.details.get(model, {}).get(cell, {}).get(name)
         times = f"{detail.p50_ms:.2f} / {detail.p99_ms:.2f}" if detail else ""
         note = "the generator may be the limit" if detail and detail.cpu_share > BOUND else ""
         memory = results.memory_mb.get(model, {}).get(name)
-        shown = ", ".join(f"{rate:.0f}" for rate in rates)
+        shown = ", ".join(f"{rate:.0f}" for rate in rates.values())
         settings = results.chosen.get(model, {}).get(name, "as it ships" if name.startswith("Deskside") else "")
         weight = f"{memory:.0f}" if memory else ""
-        middle = statistics.median(rates)
+        middle = statistics.median(rates.values())
         lines.append(f"| {name} | {settings} | {middle:.0f} | {shown} | {times} | {weight} | {note} |")
     return [*lines, ""]
 

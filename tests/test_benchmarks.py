@@ -7,9 +7,12 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks import report
+from benchmarks.compare import Results, is_peer
 from benchmarks.load import BadAnswers, Checker, Generator, Load, Outcome
 from benchmarks.verdicts import PROMISES, Promise, Row, number, verdict
 
@@ -187,3 +190,32 @@ def test_no_wrong_answer_is_the_only_good_number() -> None:
 def test_a_row_that_was_not_run_says_why() -> None:
     assert "not run: no spare" in Row(PROMISES["load-spare"], None, "no spare").markdown()
     assert number(1.234, "x") == "1.23x"
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    results = Results()
+    for turn, (ours, theirs) in enumerate([(10.0, 5.0), (100.0, 20.0), (30.0, 10.0)]):
+        results.add("s", "json c=32", "Deskside", turn, ours)
+        if turn != 1:  # did not start that time: what it did in another round is no match for ours
+            results.add("s", "json c=32", "a peer", turn, theirs)
+        results.add("s", "json c=32", "a slow peer", turn, 1.0)
+        results.add("s", "json c=32", "bare loop, all cores", turn, 1e6)
+    found = results.ratio("s", "json c=32", "Deskside", is_peer)
+    assert found is not None
+    assert found[0] == 2.5
+    assert "a peer" in found[1]
+    assert results.ratio("m", "json c=32", "Deskside", is_peer) is None
+
+
+def test_the_report_is_written_with_its_pictures(tmp_path: Path) -> None:
+    results = Results()
+    results.add("s", "json c=32", "Deskside", 0, 10.0)
+    results.rows.append(Row(PROMISES["s-c32"], 6.0, "10/s against 2/s"))
+    results.failures.append("Deskside: 1 wrong.")
+    report.write(results, tmp_path / "performance.md")
+    text = (tmp_path / "performance.md").read_text(encoding="utf-8")
+    assert (
+        "| S JSON c=32, best peer, constant headers | 5.00x | 8.00x | 6.00x | **must met** | 10/s against 2/s |" in text
+    )
+    assert "**This run failed:**" in text
+    ElementTree.parse(tmp_path / "performance" / "s-json-c32.svg")

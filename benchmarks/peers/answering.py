@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.models import from_jpeg, network, prepared, shape
+from benchmarks.models import from_jpeg, shape
+from benchmarks.networks import network, prepared
 
 MODEL = os.environ["BENCH_MODEL"]
 PORT = int(os.environ["BENCH_PORT"])
