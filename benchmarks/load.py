@@ -54,6 +54,7 @@ class Load:
     connections: int = 32
     seconds: float = 3.0
     warm_s: float = 1.0
+    least: int = 1  # answers: a slow server's time goes on until it gave so many, or patience ends
     cpu: int | None = None  # the only core it may use
 
 
@@ -343,6 +344,8 @@ class Generator:
         self._counting = True
         began, cpu = time.perf_counter(), time.process_time()
         self._turn_until(began + load.seconds)
+        while len(self._latencies) < load.least and time.perf_counter() < began + PATIENCE_S:
+            self._turn_until(time.perf_counter() + 0.5)
         seconds, used = time.perf_counter() - began, time.process_time() - cpu
         self._counting, self._asking = False, False
         self._turn_until(time.perf_counter() + PATIENCE_S, until_idle=True)

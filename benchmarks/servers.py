@@ -205,7 +205,7 @@ class Running:
         headers = {name: value.replace("{v2_head}", _v2_head(self.model)) for name, value in question.headers.items()}
         return Load(
             self.port, question.path, str(found.path), found.spans(), expected, question.answer, TOLERANCE, headers,
-            unique, connections, seconds, warm_s=min(1.0, seconds), cpu=cpu,
+            unique, connections, seconds, warm_s=min(1.0, seconds), least=2 * connections, cpu=cpu,
         )  # fmt: skip
 
     def memory_mb(self) -> float:

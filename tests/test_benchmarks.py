@@ -162,6 +162,19 @@ def test_chunked_answers_and_closed_connections_are_read(tmp_path: Path) -> None
     asked(tmp_path, chunked)[0].check("a server that answers in chunks")
 
 
+def test_a_slow_server_is_given_time_for_some_answers(tmp_path: Path) -> None:
+    pause = threading.Event()
+
+    def slow(number: int, turn: int) -> bytes:
+        pause.wait(0.1)
+        return right(number, turn)
+
+    found, _ = asked(tmp_path, slow, least=12)
+    found.check("a slow server")
+    assert found.answers >= 12
+    assert found.seconds > 0.3
+
+
 def test_unique_headers_are_unique_and_a_key_is_sent(tmp_path: Path) -> None:
     _, heads = asked(tmp_path, right, unique="x-request-id", headers={"Authorization": "Bearer k"})
     ids = [line for head in heads for line in head.splitlines() if line.startswith("x-request-id")]
