@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,12 @@ def as_json(value: Any) -> Any:
 
 def array_json(array: NDArray[Any]) -> dict[str, Any]:
     """``{"dtype", "shape", "data"}``, data as nested lists."""
-    return {"dtype": str(array.dtype), "shape": list(array.shape), "data": _json_data(array)}
+    return {"dtype": _dtype_text(array.dtype), "shape": list(array.shape), "data": _json_data(array)}
+
+
+@lru_cache(64)
+def _dtype_text(dtype: np.dtype[Any]) -> str:
+    return str(dtype)  # NumPy puts the name together anew each time
 
 
 def _part(meta: Any, buffers: Iterator[Buffer]) -> bytes | NDArray[Any]:

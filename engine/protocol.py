@@ -49,6 +49,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from typing import Any, BinaryIO, Protocol
 
@@ -170,6 +171,7 @@ _DTYPES = {
     dtype.name: dtype.newbyteorder("<")
     for dtype in map(np.dtype, "?" + np.typecodes["AllInteger"] + np.typecodes["Float"])
 }
+_SENT_AS_IS = frozenset(_DTYPES.values())
 STRING_DTYPE = "str"
 """Text tensors travel as one JSON list of strings, row-major."""
 
@@ -184,9 +186,16 @@ def pack_tensor(name: str, array: NDArray[Any]) -> tuple[dict[str, Any], Buffer]
         return {"name": name, "dtype": STRING_DTYPE, "shape": list(array.shape)}, orjson.dumps(texts)
     if array.dtype.kind not in _DTYPE_KINDS:
         raise TypeError(f"tensor {name!r} has dtype {array.dtype}, which cannot be sent")
-    contiguous = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    meta = {"name": name, "dtype": contiguous.dtype.name, "shape": list(array.shape)}
+    contiguous = array
+    if not (array.flags.c_contiguous and array.ndim and array.dtype in _SENT_AS_IS):
+        contiguous = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    meta = {"name": name, "dtype": _dtype_name(contiguous.dtype), "shape": list(array.shape)}
     return meta, contiguous.reshape(-1).view(np.uint8).data if contiguous.size else b""
+
+
+@lru_cache(64)
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    return dtype.name  # NumPy puts the name together anew each time
 
 
 def unpack_tensor(meta: dict[str, Any], buffer: Buffer) -> tuple[str, NDArray[Any]]:

@@ -16,8 +16,9 @@ from embedded_server.data_plane import DataPlane
 from embedded_server.metrics import CONTENT_TYPE, metrics_text
 from embedded_server.protocols.bodies import (
     MODEL_ID,
-    TIMEOUT_HEADER,
+    TIMEOUT,
     caller,
+    header,
     json_response,
     read_body,
     timeout_ms,
@@ -72,12 +73,12 @@ def native_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
         question = PredictRequest(
             model=model,
             data=read_body(request, body_bytes),
-            content_type=request.headers.get("Content-Type") or None,
+            content_type=header(request, "CONTENT_TYPE") or None,
             params=query_params(request),
             lane=asker.lane,
             client=asker.client,
             key=asker.key_name,
-            timeout_s=timeout_ms(request.headers.get(TIMEOUT_HEADER)) / 1000,
+            timeout_s=timeout_ms(header(request, TIMEOUT)) / 1000,
             version=query_version(request),
             draw=wants_picture(request),
         )
@@ -100,8 +101,8 @@ def _drawn(prediction: Prediction) -> Reply:
 
 def wants_picture(request: Request) -> bool:
     """Whether the caller would rather see the answer drawn than read it."""
-    if "Accept" not in request.headers:
-        return False
+    if PNG not in (header(request, "HTTP_ACCEPT") or "").lower():
+        return False  # before it is taken to pieces, which costs more than the question
     accepted = request.accept_mimetypes
     return PNG in accepted.values() and accepted[PNG] > accepted["application/json"]
 

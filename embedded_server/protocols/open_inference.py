@@ -17,7 +17,7 @@ from flask import Blueprint, Response, request
 from werkzeug.wrappers import Request
 
 from embedded_server.data_plane import DataPlane
-from embedded_server.protocols.bodies import TIMEOUT_HEADER, caller, json_response, read_body, timeout_ms
+from embedded_server.protocols.bodies import TIMEOUT, caller, header, json_response, read_body, timeout_ms
 from embedded_server.protocols.model_facts import can_answer, described, find_model, tensors
 from embedded_server.protocols.open_inference_answers import encode_answer
 from embedded_server.protocols.questions import Question, Reply, question_view
@@ -129,7 +129,7 @@ def _question(request: Request, model: str, version: str | None, data: bytes) ->
     asker = caller(request)
     header_bytes = _header_bytes(request.headers.get(HEADER_LENGTH))
     priority, stated_s = scheduling(data, header_bytes)
-    timeout_s = timeout_ms(request.headers.get(TIMEOUT_HEADER)) / 1000
+    timeout_s = timeout_ms(header(request, TIMEOUT)) / 1000
     return PredictRequest(
         model=model,
         data=data,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from werkzeug.wrappers import Request
 
 from embedded_server.data_plane import DataPlane
-from embedded_server.protocols.bodies import TIMEOUT_HEADER, caller, json_response, read_body, timeout_ms
+from embedded_server.protocols.bodies import TIMEOUT, caller, header, json_response, read_body, timeout_ms
 from embedded_server.protocols.model_facts import described, find_model, tensors
 from embedded_server.protocols.questions import Question, Reply, question_view
 from engine.codecs.datatypes import as_bytes
@@ -84,7 +84,7 @@ def tensorflow_serving_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
             lane=asker.lane,
             client=asker.client,
             key=asker.key_name,
-            timeout_s=timeout_ms(request.headers.get(TIMEOUT_HEADER)) / 1000,
+            timeout_s=timeout_ms(header(request, TIMEOUT)) / 1000,
             version=named,
             wire=Wire.TENSORFLOW_SERVING,
             wire_options={"verb": verb},

@@ -6,11 +6,14 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import build_http_date
 
 from embedded_server.access import DECIDING, LOOPBACK_PEERS, Decision, normal_peer, target_path
 from embedded_server.body_budget import BodyBudget
@@ -32,6 +35,8 @@ BODY_GRACE_S = 5.0
 
 _DECIDING = tuple((name, name.upper().replace("-", "_")) for name in DECIDING)
 """Header fields, and what waitress's parser calls them."""
+
+_NAME = itemgetter(0)
 
 ONE_WRITE = 1 << 16
 """Bytes of a body that is sent together with its head."""
@@ -105,9 +110,28 @@ class ClosingTask(WSGITask):
 
 
 class ReplyTask(ClosingTask):
-    """Writes an answer that is there: ``ready`` is its status line, headers and body."""
+    """Writes an answer that is there: ``ready`` is its status line, headers and body. It has a body and says how long
+    that is, and says neither Connection, Date nor Server itself."""
 
     ready: tuple[str, list[tuple[str, str]], bytes]
+
+    def build_response_header(self) -> bytes:
+        """What waitress's own would be, written in one go where the connection stays open."""
+        request: Any = self.request
+        if (
+            self.version != "1.1"
+            or self.close_on_finish
+            or self.channel.http_server.draining
+            or _refused(request) is not None
+            or request.headers.get("CONNECTION", "").lower() == "close"
+        ):
+            return super().build_response_header()
+        lines = [(_as_written(name), value) for name, value in self.response_headers]
+        if ident := self.channel.adj.ident:
+            lines.append(("Server", ident))
+        lines.append(("Date", _http_date(int(self.start_time))))
+        lines.sort(key=_NAME)
+        return "\r\n".join([f"HTTP/1.1 {self.status}", *map(": ".join, lines), "", ""]).encode("latin-1")
 
     def execute(self) -> None:
         self.status, self.response_headers, body = self.ready
@@ -119,6 +143,15 @@ class ReplyTask(ClosingTask):
         head = self.build_response_header()
         self.wrote_header = True
         self.channel.write_soon(head + body)
+
+
+@lru_cache(256)
+def _as_written(name: str) -> str:
+    """The name of a header field as waitress writes it."""
+    return "-".join(part.capitalize() for part in name.split("-"))
+
+
+_http_date = lru_cache(4)(build_http_date)
 
 
 def _refused(request: Any) -> Decision | None:
