@@ -55,19 +55,23 @@ authorization = f"Authorization: Bearer {key}\\r\\n" if key else ""
 request = (f"POST /predict/wine HTTP/1.1\\r\\nHost: localhost:{port}\\r\\nContent-Type: text/csv\\r\\n{authorization}"
            f"Content-Length: {len(body)}\\r\\n\\r\\n").encode() + body
 counts, until = [], time.monotonic() + seconds
+def received(connection):
+    if data := connection.recv(65536):
+        return data
+    raise SystemExit("the server hung up")
 def ask():
     connection = socket.create_connection(("127.0.0.1", port))
     n, data = 0, b""
     while time.monotonic() < until:
         connection.sendall(request)
         while b"\\r\\n\\r\\n" not in data:
-            data += connection.recv(65536)
+            data += received(connection)
         head, _, data = data.partition(b"\\r\\n\\r\\n")
         if not head.startswith(b"HTTP/1.1 200"):
             raise SystemExit(head.decode())
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\\r\\n")[0])
         while len(data) < length:
-            data += connection.recv(65536)
+            data += received(connection)
         if b'"results"' not in data[:length] or b'"error"' in data[:length]:
             raise SystemExit("a wrong answer")
         data, n = data[length:], n + 1
