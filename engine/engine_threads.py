@@ -88,6 +88,8 @@ class ClockThread:
         self._thread.start()
 
     def wake(self, at: float) -> None:
+        if at >= self._next:
+            return  # a tick comes before that, and every tick asks for the next one
         with self._condition:
             if at < self._next:
                 self._next = at

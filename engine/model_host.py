@@ -14,7 +14,6 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -157,7 +156,7 @@ class ModelHost:
         self._limits = context.load.limits
         self._load_context = replace(context.load, post=self._post)
         self._lock = threading.Lock()
-        self._effects: list[Callable[[], Any]] = []
+        self._effects: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._offered = offered
         self._was_ready = False
         self._state = ModelState.UNLOADED
@@ -563,7 +562,7 @@ class ModelHost:
             raise ProtocolError("done without items")
         buffers: Iterator[Any] = iter(message.buffers)
         answers = [read_answer(entry, buffers) for entry in entries]
-        if sorted(answer.id for answer in answers) != sorted(batch.items):
+        if len(answers) != len(batch.items) or {answer.id for answer in answers} != batch.items.keys():
             raise ProtocolError("done does not answer what was asked")
         self._count_inferences(message)
         learnt = message.header.get("max_batch_size")
@@ -859,24 +858,12 @@ class ModelHost:
             self._client.send({"type": "limit", "max_batch_size": limit})
 
     # -- small parts -----------------------------------------------------------------------------------------------
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        effects: list[Callable[[], Any]] = []
-        try:
-            with self._lock:
-                try:
-                    yield
-                    if self._retiring:
-                        self._retire_if_idle()
-                finally:
-                    effects, self._effects = self._effects, []
-        finally:
-            for effect in effects:
-                effect()
+    def _exclusive(self) -> _Exclusive:
+        return _Exclusive(self)
 
     def _after(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Call once the lock is released."""
-        self._effects.append(lambda: function(*arguments))
+        self._effects.append((function, arguments))
 
     def _post(self, event: Event) -> None:
         if self.audible:
@@ -1000,6 +987,32 @@ class ModelHost:
             "path": str(self.source.path if isinstance(self.source, ModelSpec) else self.source),
             "spec": spec.to_json() if spec else None,
         }
+
+
+class _Exclusive:
+    """Holds a host's lock; what was put off until it is released is done on leaving."""
+
+    __slots__ = ("_host",)
+
+    def __init__(self, host: ModelHost) -> None:
+        self._host = host
+
+    def __enter__(self) -> None:
+        self._host._lock.acquire()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        host = self._host
+        effects: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        try:
+            try:
+                if kind is None and host._retiring:
+                    host._retire_if_idle()
+            finally:
+                effects, host._effects = host._effects, effects
+                host._lock.release()
+        finally:
+            for function, arguments in effects:
+                function(*arguments)
 
 
 def _quarantined() -> Quarantined:

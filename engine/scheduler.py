@@ -78,6 +78,8 @@ class _LaneQueue(Generic[Payload]):
     def head(self) -> Waiting[Payload] | None:
         """Of the group whose turn it is, the client whose request has the best priority, the next one in turn."""
         for lines in self.groups.values():
+            if len(lines) == 1:
+                return next(iter(lines.values()))[0]
             return min((line[0] for line in lines.values()), key=lambda item: item.rank)
         return None
 
@@ -226,7 +228,7 @@ class ModelQueue(Generic[Payload]):
 
     def _next_lane(self) -> Lane | None:
         best = self.best_lane()
-        if best is None or self._since_aged < AGED_ONE_IN - 1:
+        if best is None or self._since_aged < AGED_ONE_IN - 1 or self._counts[best] == len(self._items):
             return best
         now, ageing_s = self._clock(), self._limits().ageing_s
         choice, choice_key = best, (LANES.index(best), float("inf"))

@@ -10,6 +10,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -112,6 +113,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return "[" + ", ".join("any" if n < 0 else str(n) for n in shape) + "]"
 
 
+@lru_cache(64)
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """NumPy's dtype for a declared one; ``str`` is ``object``."""
     if name == TEXT:
@@ -172,11 +174,17 @@ def to_dtype(name: str, array: Array, dtype: str) -> Array:
         fits = _in_range(array, target) and (array.dtype.kind != "f" or bool(np.array_equal(cast, array)))
         reason = "whole numbers in its range"
     else:
-        fits = array.dtype.kind != "f" or bool(np.array_equal(np.isfinite(cast), np.isfinite(array)))
+        fits = array.dtype.kind != "f" or _are_finite_alike(cast, array)
         reason = "numbers in its range"
     if not fits:
         raise UnusableInput(f"Input {name!r} takes {dtype}: {reason} only.", code="invalid_dtype")
     return cast
+
+
+def _are_finite_alike(cast: Array, array: Array) -> bool:
+    """Whether no finite number of ``array`` became infinite. No infinite one becomes finite."""
+    finite = np.isfinite(cast)
+    return bool(finite.all()) or bool(np.array_equal(finite, np.isfinite(array)))
 
 
 def _in_range(array: Array, target: np.dtype[Any]) -> bool:
@@ -216,6 +224,8 @@ def fit_inputs(arrays: Mapping[str, Array], declared: tuple[TensorSpec, ...]) ->
 
 def check_names(given: Mapping[str, Any], declared: tuple[TensorSpec, ...]) -> None:
     """Raises UnusableInput ``unknown_input`` unless ``given`` has exactly the declared names."""
+    if len(given) == len(declared) and all(tensor.name in given for tensor in declared):
+        return
     names = [tensor.name for tensor in declared]
     listed = ", ".join(repr(name) for name in names)
     for name in given:

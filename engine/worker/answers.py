@@ -79,23 +79,24 @@ class KeptResults:
         self._max_results = max_results
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._results: OrderedDict[str, RawResult] = OrderedDict()
+        self._results: OrderedDict[str, tuple[RawResult, int]] = OrderedDict()
         self._bytes = 0
 
     def keep(self, request_id: str, raw: RawResult) -> None:
         """Remember ``raw`` as the newest; the oldest go where there are too many."""
+        size = raw.nbytes
         with self._lock:
             if (old := self._results.pop(request_id, None)) is not None:
-                self._bytes -= old.nbytes
-            self._results[request_id] = raw
-            self._bytes += raw.nbytes
+                self._bytes -= old[1]
+            self._results[request_id] = raw, size
+            self._bytes += size
             while len(self._results) > self._max_results or (self._bytes > self._max_bytes and self._results):
-                self._bytes -= self._results.popitem(last=False)[1].nbytes
+                self._bytes -= self._results.popitem(last=False)[1][1]
 
     def get(self, request_id: str) -> RawResult:
         """The raw result of a request. Raises PredictionExpired where it is no longer kept."""
         with self._lock:
-            raw = self._results.get(request_id)
-        if raw is None:
+            kept = self._results.get(request_id)
+        if kept is None:
             raise PredictionExpired("The raw result of this prediction is no longer kept; predict again.")
-        return raw
+        return kept[0]

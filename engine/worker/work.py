@@ -133,9 +133,14 @@ class RawResult:
     @property
     def nbytes(self) -> int:
         """What it holds in memory, the rows' context included as far as that tells its own size."""
-        arrays = [array for piece in self.outputs for array in piece.values()]
-        noted = {id(note): note for array in arrays if array.dtype.hasobject for note in array.ravel()}
-        return sum(array.nbytes for array in arrays) + sum(getattr(note, "nbytes", 0) for note in noted.values())
+        size = 0
+        noted: dict[int, Any] = {}
+        for piece in self.outputs:
+            for array in piece.values():
+                size += array.nbytes
+                if array.dtype.hasobject:
+                    noted |= {id(note): note for note in array.ravel()}
+        return size + sum(getattr(note, "nbytes", 0) for note in noted.values())
 
 
 def _join(pieces: list[Arrays]) -> list[Arrays]:
