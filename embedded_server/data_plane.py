@@ -21,6 +21,8 @@ POLL_S = 0.1
 """How often a waiting request looks whether its client left or the server's drain ran out."""
 DEADLINE_GRACE_S = 2.0
 """The engine answers at the deadline; this much later the server answers for it."""
+RECENT_S = 0.25
+"""So old may be what a question is looked at by, where the engine itself has the last word."""
 
 
 class DataPlane:
@@ -29,6 +31,7 @@ class DataPlane:
     def __init__(self, engine: EnginePort, door: Door) -> None:
         self.engine = engine
         self._door = door
+        self._recent: tuple[float, dict[str, dict[str, Any]]] = (-RECENT_S, {})
 
     @property
     def http_counts(self) -> HttpCounts:
@@ -38,6 +41,14 @@ class DataPlane:
         """The engine's ``stats()``, with those models alone that the caller's key is for."""
         stats = self.engine.stats()
         return stats | {"models": [entry for entry in stats["models"] if asker.may_see(entry["id"])]}
+
+    def recent_entry(self, model: str) -> dict[str, Any] | None:
+        """The model's entry of ``stats()``, at most :data:`RECENT_S` old; None where there was none then."""
+        asked_at, entries = self._recent
+        if (now := time.monotonic()) - asked_at >= RECENT_S:
+            entries = {entry["id"]: entry for entry in self.engine.stats()["models"]}
+            self._recent = now, entries
+        return entries.get(model)
 
     def begin(self, request: PredictRequest) -> Asking:
         """Hand ``request`` to the engine. What was begun must be ended. Raises HouseFull."""

@@ -27,6 +27,14 @@ def find_model(plane: DataPlane, model: str, version: str | None = None) -> dict
     return entry
 
 
+def asked_model(plane: DataPlane, model: str, version: str | None = None) -> dict[str, Any]:
+    """:func:`find_model` for a question: an entry a moment old will do, since the engine looks again. Raises as it."""
+    entry = plane.recent_entry(model)
+    if entry is None or (version is not None and version not in entry["versions"]):
+        return find_model(plane, model, version)
+    return entry
+
+
 def described(entry: dict[str, Any]) -> dict[str, Any]:
     """The JSON of the model's spec. Raises Loading where nothing has described it yet."""
     spec: dict[str, Any] | None = entry["spec"]

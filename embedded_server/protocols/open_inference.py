@@ -18,7 +18,7 @@ from werkzeug.wrappers import Request
 
 from embedded_server.data_plane import DataPlane
 from embedded_server.protocols.bodies import TIMEOUT, caller, header, json_response, read_body, timeout_ms
-from embedded_server.protocols.model_facts import can_answer, described, find_model, tensors
+from embedded_server.protocols.model_facts import asked_model, can_answer, described, find_model, tensors
 from embedded_server.protocols.open_inference_answers import encode_answer
 from embedded_server.protocols.questions import Question, Reply, question_view
 from embedded_server.protocols.repository import Repository
@@ -92,7 +92,7 @@ def open_inference_routes(plane: DataPlane, settings: ServerSettings) -> Bluepri
         return json_response({"model_stats": [_statistics(find_model(plane, model, version))]})
 
     def infer(request: Request, model: str, version: str | None = None) -> Question:
-        find_model(plane, model, version)
+        asked_model(plane, model, version)
         data = read_body(request, settings.body_bytes, packed=True)
 
         def reply(prediction: Prediction) -> Reply:
@@ -127,7 +127,7 @@ def open_inference_routes(plane: DataPlane, settings: ServerSettings) -> Bluepri
 
 def _question(request: Request, model: str, version: str | None, data: bytes) -> PredictRequest:
     asker = caller(request)
-    header_bytes = _header_bytes(request.headers.get(HEADER_LENGTH))
+    header_bytes = _header_bytes(header(request, "HTTP_INFERENCE_HEADER_CONTENT_LENGTH"))
     priority, stated_s = scheduling(data, header_bytes)
     timeout_s = timeout_ms(header(request, TIMEOUT)) / 1000
     return PredictRequest(
@@ -164,6 +164,8 @@ def _labels(entry: dict[str, Any]) -> list[str]:
 
 def _packed(request: Request, reply: Reply) -> Reply:
     """Compressed where the request asks for it, as Triton does; the header's length is that of the plain bytes."""
+    if not header(request, "HTTP_ACCEPT_ENCODING"):
+        return reply
     wanted = request.accept_encodings
     coding = next((name for name in ("gzip", "deflate") if wanted[name] > 0 and name in wanted.values()), None)
     if coding is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from werkzeug.wrappers import Request
 
 from embedded_server.data_plane import DataPlane
 from embedded_server.protocols.bodies import TIMEOUT, caller, header, json_response, read_body, timeout_ms
-from embedded_server.protocols.model_facts import described, find_model, tensors
+from embedded_server.protocols.model_facts import asked_model, described, find_model, tensors
 from embedded_server.protocols.questions import Question, Reply, question_view
 from engine.codecs.datatypes import as_bytes
 from engine.codecs.tensorflow_serving import DEFAULT_SIGNATURE, dtype_name
@@ -75,7 +76,7 @@ def tensorflow_serving_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
     def ask(request: Request, model: str, verb: str, version: str | None = None, label: str | None = None) -> Question:
         if verb not in VERBS:
             raise NoSuchRoute("There is nothing at this address.")
-        entry, named = _find(plane, model, version, label)
+        entry, named = _find(plane, model, version, label, asked_model)
         asker = caller(request)
         question = PredictRequest(
             model=model,
@@ -99,11 +100,17 @@ def tensorflow_serving_routes(plane: DataPlane, body_bytes: int) -> Blueprint:
     return routes
 
 
-def _find(plane: DataPlane, model: str, version: str | None, label: str | None) -> tuple[dict[str, Any], str | None]:
+def _find(
+    plane: DataPlane,
+    model: str,
+    version: str | None,
+    label: str | None,
+    find: Callable[[DataPlane, str, str | None], dict[str, Any]] = find_model,
+) -> tuple[dict[str, Any], str | None]:
     """The model's entry, and the version asked for. Raises ModelNotFound, Malformed."""
     if (version is not None and not version.isdecimal()) or ":" in model:
         raise NoSuchRoute("There is nothing at this address.")
-    entry = find_model(plane, model, version)
+    entry = (find if label is None else find_model)(plane, model, version)
     if label is None:
         return entry, version
     if label == STABLE:
