@@ -13,7 +13,7 @@ FUZZ_SECONDS ?= 60
 TEST_ENV := QT_QPA_PLATFORM=offscreen OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup setup-test lint types contracts test test-all test-gpu fuzz screenshots translations bench lock audit sbom
+.PHONY: help run setup setup-test lint types contracts test test-all test-gpu fuzz screenshots translations bench bench-gpu lock audit sbom
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -63,6 +63,9 @@ bench: setup-test ## measure beside other servers, into docs/performance.md (QUI
 	$(TEST_ENV) $(BIN)/python -m benchmarks.compare
 	$(TEST_ENV) $(BIN)/python -m benchmarks.responsiveness
 	$(TEST_ENV) $(BIN)/python -m benchmarks.front_door
+
+bench-gpu: ## how near this machine's GPU is brought to what it can do (with PYTHON's own PyTorch, as test-gpu)
+	$(PYTHON) -m benchmarks.gpu
 
 lock: setup-test ## rewrite the lock files (locks/) after a change of pyproject.toml (UPGRADE=1: with newer versions)
 	$(BIN)/python packaging/lock.py $(if $(UPGRADE),--upgrade)
