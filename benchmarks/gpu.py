@@ -1,4 +1,4 @@
-"""A GPU: how near Deskside comes to what the card and the decoder allow. ``python -m benchmarks.gpu`` (``make bench-gpu``).
+"""A GPU: how near Deskside comes to what the card and the decoder allow. ``python -m benchmarks.gpu``.
 
 ResNet-50 (L) of the comparison, JPEG pictures, 64 under way. Two floors, each in a process of its own: the bare batched
 loop (a batch on the host, copied over, run, its answer copied back; the best of several batches, in float32) and the

@@ -289,7 +289,7 @@ class ModelHost:
                     now,
                     job.deadline,
                     job,
-                    alone=self._suspects.is_suspect(job.content_hash),
+                    alone=self._suspects.is_suspect(job),
                     priority=job.request.priority,
                     key=job.request.key,
                 )
@@ -573,7 +573,7 @@ class ModelHost:
         now = self._context.clock()
         for answer in answers:
             item = batch.items[answer.id]
-            self._suspects.answered(item.payload.content_hash)
+            self._suspects.answered(item.payload)
             self._answer(item, answer, now)
         self._head_changed(now)
         if self._state is ModelState.STOPPING:
@@ -687,7 +687,7 @@ class ModelHost:
         job = item.payload
         if not job.settled and item.deadline <= self._context.clock():
             self._finish(job, self._too_late())
-        elif self._suspects.is_quarantined(job.content_hash):
+        elif self._suspects.is_quarantined(job):
             self._finish(job, _quarantined())
         return job.settled
 
@@ -714,10 +714,10 @@ class ModelHost:
         if len(self._batches) < BATCHES_IN_WORKER or self._client is None:
             return
         batch = next(reversed(self._batches.values()))
-        if batch.started or batch.recalled or batch.alone:
+        if batch.started or batch.recalled:
             return
         rank = LANES.index(item.lane)
-        if all(LANES.index(other.lane) > rank for other in batch.items.values()):
+        if all(LANES.index(other.lane) > rank for other in batch.items.values()) and not batch.alone:
             batch.recalled = True
             self._client.send({"type": "recall", "batch": batch.id})
 
@@ -732,7 +732,7 @@ class ModelHost:
         batches, self._batches = self._batches, OrderedDict()
         for batch in batches.values():
             for item in batch.items.values():
-                self._suspects.died_with(item.payload.content_hash, alone=item.alone, outside=exit_.by_outside_signal)
+                self._suspects.died_with(item.payload, alone=item.alone, outside=exit_.by_outside_signal)
                 self._finish(
                     item.payload,
                     WorkerRestarted("The model's process ended while it had this request. Ask again.", retry_after_s=1),
@@ -741,7 +741,7 @@ class ModelHost:
             self._after(reject, refinement.future, PredictionExpired("This answer is no longer kept. Ask again."))
         self._refinements.clear()
         for item in self._queue:
-            item.alone = self._suspects.is_suspect(item.payload.content_hash)
+            item.alone = self._suspects.is_suspect(item.payload)
         if self._state is ModelState.STOPPING:
             log.info("worker of %s: %s", self.id, exit_.sentence())
             self._finish_unload()
@@ -881,7 +881,7 @@ class ModelHost:
         if self._state is ModelState.FAILED:
             cause = self._error.message if self._error else ""
             return ModelFailed(f"{self.id} has failed and waits for its owner. {cause}".strip(), retry_after_s=30)
-        if self._suspects.is_quarantined(job.content_hash):
+        if self._suspects.is_quarantined(job):
             return _quarantined()
         return None
 

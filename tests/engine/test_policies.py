@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,16 @@ from engine.settings import EngineLimits, WorkerSettings
 from engine.supervisor import RestartPolicy, child_command, child_environment
 from engine.suspects import Suspects
 
-A, B = b"a", b"b"
+
+@dataclass
+class Asked:
+    """An input by its hash; ``size`` decides whether it is remembered by that or by itself."""
+
+    content_hash: bytes
+    size: int = 10
+
+
+A, B = Asked(b"a"), Asked(b"b")
 
 
 def test_pauses_double_up_to_the_last_and_stop_after_five() -> None:
@@ -60,6 +70,31 @@ def test_a_kill_from_outside_does_not_condemn_an_input_that_was_answered_before(
     assert suspects.is_suspect(A)
     assert not suspects.is_quarantined(A)
     assert suspects.is_quarantined(B)
+
+
+def test_a_large_input_is_not_hashed_before_a_death_asks_for_it() -> None:
+    class Large:
+        size = 1 << 20
+        hashed = 0
+
+        @property
+        def content_hash(self) -> bytes:
+            self.hashed += 1
+            return b"large"
+
+    asked, again = Large(), Large()
+    suspects = Suspects()
+    assert not suspects.is_suspect(asked)
+    assert not suspects.is_quarantined(asked)
+    suspects.answered(asked)
+    assert asked.hashed == 0
+    suspects.died_with(again, alone=False, outside=True)
+    assert suspects.is_suspect(asked)
+    suspects.died_with(again, alone=True, outside=True)
+    assert not suspects.is_quarantined(again), "it was answered before, and that input is still at hand"
+    del asked
+    suspects.died_with(again, alone=True, outside=True)
+    assert suspects.is_quarantined(again)
 
 
 @pytest.mark.parametrize(
