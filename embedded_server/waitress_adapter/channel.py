@@ -237,6 +237,12 @@ class Channel(HTTPChannel):
         self._sent += sent
         return sent
 
+    def _flush_some(self, do_close: bool = True) -> bool:
+        # waitress's loop flushes without the lock where no request is under way, and so, at that moment, may the thread
+        # that says 100 Continue to the next one: both would send the same bytes.
+        with self.outbuf_lock:
+            return bool(super()._flush_some(do_close=do_close))  # type: ignore[misc]  # the stub lacks it
+
     def handle_close(self) -> None:
         with self.requests_lock:
             unfinished, self.request = self.request, None

@@ -26,6 +26,7 @@ from embedded_server.body_budget import BodyBudget
 from embedded_server.door import Door
 from embedded_server.listening import bind_listener
 from embedded_server.waitress_adapter import HttpServer, adjustments
+from embedded_server.waitress_adapter.channel import Channel
 from tests.embedded_server.conftest import server_threads, settings, until
 from tests.embedded_server.wire import Answer, Wire
 
@@ -105,6 +106,52 @@ def test_fields_of_a_live_server() -> None:
             channel.handle_close()
             assert server.active_channels == {}
         assert ThreadedTaskDispatcher.stop_count == 0
+    finally:
+        server.task_dispatcher.shutdown()
+        wasyncore.close_all(server._map)
+
+
+@pytest.mark.parametrize(
+    "channel_class", [pytest.param(HTTPChannel, id="waitress's"), pytest.param(Channel, id="ours")]
+)
+def test_two_threads_do_not_flush_one_connection_at_once(channel_class: type[HTTPChannel]) -> None:
+    """waitress's loop does, beside a thread that says 100 Continue: the same bytes go out twice, and it stumbles."""
+    server: Any = create_server(lambda *_: [], sockets=[bind_listener("127.0.0.1", 0)], threads=1)
+    ours, theirs = socket.socketpair()
+    inside, second_inside, go_on = threading.Semaphore(0), threading.Event(), threading.Event()
+    try:
+        with ours, theirs:
+            channel: Any = channel_class(server, ours, ("127.0.0.1", 1), server.adj, map=server._map)
+
+            def send(data: bytes, do_close: bool = True) -> int:
+                if inside.acquire(blocking=False):
+                    second_inside.set()
+                inside.release()
+                go_on.wait(20)
+                return int(ours.send(data))
+
+            channel.send = send
+            channel.outbufs[-1].append(b"once")
+            channel.total_outbufs_len = 4
+            failed: list[BaseException] = []
+
+            def flush() -> None:
+                try:
+                    channel._flush_some()
+                except ValueError as error:  # "Can't skip 4 bytes in buffer of 0 bytes"
+                    failed.append(error)
+
+            threads = [threading.Thread(target=flush) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            second_inside.wait(20 if channel_class is HTTPChannel else 0.3)
+            go_on.set()
+            for thread in threads:
+                thread.join(20)
+            theirs.setblocking(False)
+            said = theirs.recv(100)
+            channel.handle_close()
+        assert (said, len(failed)) == ((b"once", 0) if channel_class is Channel else (b"onceonce", 1))
     finally:
         server.task_dispatcher.shutdown()
         wasyncore.close_all(server._map)
