@@ -31,6 +31,7 @@ _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _PLAIN_MODES = frozenset({"L", "LA", "RGB", "RGBA"})
 _ROWS_AT_ONCE = 256
+_ALWAYS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _PLUGINS = {"HEIC": "HEIF"}
 """Our name of a format -> Pillow's, where they differ."""
 
@@ -90,7 +91,7 @@ def sniff_image(data: bytes) -> str | None:
 
 def supported_formats() -> tuple[str, ...]:
     """The formats this installation decodes (AVIF and HEIC depend on how Pillow was built and on ``pillow_heif``)."""
-    formats = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"]
+    formats = list(_ALWAYS)
     if features.check("avif"):
         formats.append("AVIF")
     if find_spec("pillow_heif") is not None:
@@ -137,6 +138,8 @@ def _format_of(data: bytes) -> str:
     if not data:
         raise UnusableInput("The picture is empty (0 bytes).", code="image_invalid")
     name = sniff_image(data)
+    if name in _ALWAYS:  # without a look for what may be installed besides, which searches the path
+        return name
     formats = supported_formats()
     if name is None:
         expected = ", ".join(formats[:-1]) + " or " + formats[-1]

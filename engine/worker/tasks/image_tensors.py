@@ -74,6 +74,11 @@ class ImageTensors:
                 f"preprocessing.resize {spec.preprocessing.resize!r} needs preprocessing.resize_size: height and width."
             )
         self._values = pixel_values(spec.preprocessing.scaling)
+        channels = 1 if self._how.channel_order == "grayscale" else 3
+        # What each value of a pixel becomes is the same for every pixel, so it is computed once, for all 256.
+        every = np.repeat(self._values[:, np.newaxis], channels, axis=1)
+        self._tables = np.ascontiguousarray(self._normalise(every).T)
+        """What 0 to 255 become in the tensor, by channel in the model's order."""
         self.name = tensor.name if tensor is not None else "image"
 
     def _target_size(self) -> tuple[int, int] | None:
@@ -94,16 +99,29 @@ class ImageTensors:
         image = decoded.as_mode("L" if self._how.channel_order == "grayscale" else "RGB")
         if self._how.resize == "mirrored":
             placement = place(image.size, self.size, self._how)
-            values = self._in_order(mirrored(np.asarray(image), self._values, placement))
+            values = self._normalise(self._in_order(mirrored(np.asarray(image), self._values, placement)))
         else:
-            pixels = np.asarray(_fit(image, self.size, self._how), dtype=np.uint8)
-            values = np.take(self._values, self._in_order(pixels))
-        values = self._normalise(values)
+            return self._look_up(self._in_order(np.asarray(_fit(image, self.size, self._how))))
         if self._how.layout == "nchw":
             values = values.transpose(2, 0, 1)
         elif self._how.layout == "nhw":
             values = values[:, :, 0]
         return np.ascontiguousarray(values[np.newaxis])
+
+    def _look_up(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """The tensor of (height, width, channels) pixels: one pass over each channel, into its place."""
+        height, width, channels = pixels.shape
+        last = self._how.layout == "nhwc"
+        shape = (1, height, width, channels) if last else (1, channels, height, width)
+        tensor = np.empty(shape, dtype=self._tables.dtype)
+        for channel, table in enumerate(self._tables):
+            plane = pixels[:, :, channel]
+            if last and channels > 1:
+                tensor[0, :, :, channel] = np.take(table, plane, mode="wrap")
+            else:
+                # Of 256 values none is out of range: "wrap" spares a buffer that "raise" takes to leave ``out`` whole.
+                np.take(table, plane, out=tensor.reshape(channels, height, width)[channel], mode="wrap")
+        return tensor[:, 0] if self._how.layout == "nhw" else tensor
 
     def place(self, decoded: DecodedImage) -> Placement:
         """Where this picture lies in its tensor. Neither for ``fit`` nor for ``crop = "square"``."""

@@ -74,6 +74,25 @@ def test_mean_and_std_apply_after_scaling_per_channel() -> None:
     np.testing.assert_allclose(values[0, 0, 0], [1.0, -0.5, 0.0], atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+def test_every_value_of_a_pixel_is_the_arithmetic_done_on_it(layout: str, order: str, dtype: str) -> None:
+    """Step by step in float32, as the references do it, to the last bit: for all 256 values of each channel."""
+    ramp = np.arange(256, dtype=np.uint8)
+    pixels = np.stack([ramp, ramp[::-1], np.roll(ramp, 100)], axis=-1).reshape(16, 16, 3)
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    ordered = pixels[:, :, ::-1] if order == "bgr" else pixels
+    values = (ordered.astype(np.float64) / 255.0).astype(np.float32)
+    values = (values - mean) / std
+    expected = values.astype(dtype) if dtype != "uint8" else np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    shape = (-1, 16, 16, 3) if layout == "nhwc" else (-1, 3, 16, 16)
+    how = {"layout": layout, "channel_order": order, "mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
+    found = convert(Image.fromarray(pixels), shape, dtype, **how)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found[0], expected if layout == "nhwc" else expected.transpose(2, 0, 1))
+
+
 def test_integer_inputs_get_whole_numbers() -> None:
     values = convert(RED, (-1, 4, 8, 3), "uint8", scaling="0..255")
     assert values.dtype == np.uint8
