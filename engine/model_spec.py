@@ -17,6 +17,9 @@ SIDECAR = "sidecar"
 TENSOR_SIGNATURE = "tensor signature"
 
 
+_DECODES_SMALLER = frozenset(
+    {"image-classification", "object-detection", "image-segmentation", "keypoint-detection", "depth-estimation"}
+)
 FAKE_RUNTIME = "fake"
 """The runtime with faults on demand, for tests: named in code only, refused when a file names it."""
 
@@ -56,7 +59,8 @@ class Preprocessing:
     sides being whole multiples of ``multiple``; ``crop`` is ``none`` | ``center`` (to ``size``, after resizing) |
     ``square`` (before it); ``channel_order`` is ``rgb`` | ``bgr`` | ``grayscale``; ``layout`` is ``nhwc`` | ``nchw`` |
     ``nhw``; ``scaling`` names the value range fed to the model (``0..255``, ``0..1``, ``-1..1``, ``0..16``); ``mean``
-    and ``std`` are per channel and apply after scaling.
+    and ``std`` are per channel and apply after scaling. ``jpeg_scaled_decode``: a JPEG that is to become half as large
+    or smaller is decoded at 1/2, 1/4 or 1/8 of its size at once; faster, and its pixels differ slightly.
     """
 
     size: tuple[int, int] | None = None
@@ -70,6 +74,13 @@ class Preprocessing:
     scaling: str = "0..1"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    jpeg_scaled_decode: bool = False
+
+    @property
+    def smooths(self) -> bool:
+        """Whether a picture is made smaller by a filter that looks at every pixel under a new one. The others take a
+        few of them, and what they took of a picture decoded smaller would be another picture."""
+        return self.resample not in ("nearest", "inter_linear") and self.resize not in ("mirrored", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +144,11 @@ class ModelSpec:
     evidence: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     """Options of a runtime given in code (the fake runtime's faults). Never read from a file."""
+
+    @property
+    def may_decode_smaller(self) -> bool:
+        """Whether ``preprocessing.jpeg_scaled_decode`` has a part in its answers."""
+        return self.task in _DECODES_SMALLER and self.preprocessing.smooths
 
     def with_id(self, model_id: str) -> ModelSpec:
         return replace(self, id=model_id)
@@ -199,6 +215,7 @@ class ModelSpec:
                 scaling=str(pre["scaling"]),
                 mean=tuple(float(x) for x in pre["mean"]),
                 std=tuple(float(x) for x in pre["std"]),
+                jpeg_scaled_decode=bool(pre["jpeg_scaled_decode"]),
             ),
             postprocessing=Postprocessing(
                 activation=str(post["activation"]),

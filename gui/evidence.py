@@ -39,6 +39,7 @@ _FIELDS = {
     "preprocessing.multiple": (TAKES, mark("Sides in multiples of")),
     "preprocessing.resample": (TAKES, mark("Filter")),
     "preprocessing.crop": (TAKES, mark("Crop")),
+    "preprocessing.jpeg_scaled_decode": (TAKES, mark("Large photographs")),
     "format": (FILES, mark("Format")),
     "runtime": (FILES, mark("Runtime")),
     "version": (FILES, mark("Version")),
@@ -59,6 +60,10 @@ _WORDS: dict[str, dict[str, str]] = {
         "none": mark("Not resized"),
     },
     "preprocessing.crop": {"none": mark("Not cropped"), "center": mark("Centre crop"), "square": mark("Centre square")},
+    "preprocessing.jpeg_scaled_decode": {
+        "True": mark("JPEG decoded smaller: faster, pixels differ slightly"),
+        "False": mark("Decoded in full"),
+    },
     "preprocessing.layout": {
         "nhwc": mark("Height, width, channels"),
         "nchw": mark("Channels, height, width"),
@@ -185,6 +190,8 @@ def _kind(spec: ModelSpec, key: str, value: Any, source: str) -> Evidence:
     if key.startswith("preprocessing.") and spec.task.startswith(_TABLE_TASKS):
         return Evidence.UNUSED
     if key.startswith("postprocessing.") and assumed and not spec.labels:
+        return Evidence.UNUSED
+    if key == "preprocessing.jpeg_scaled_decode" and not spec.may_decode_smaller:
         return Evidence.UNUSED
     if not value and key in ("preprocessing.mean", "preprocessing.std"):
         return Evidence.UNUSED  # whoever says so: nothing is subtracted

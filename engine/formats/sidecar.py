@@ -203,6 +203,12 @@ def _scaling(value: Any) -> str:
     return match[0]
 
 
+def _yes_or_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _Wrong("true or false")
+    return value
+
+
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
         raise _Wrong("a number")
@@ -299,6 +305,7 @@ _PREPROCESSING: dict[str, Check] = {
     "scaling": _scaling,
     "mean": _per_channel(positive=False),
     "std": _per_channel(positive=True),
+    "jpeg_scaled_decode": _yes_or_no,
 }
 _POSTPROCESSING: dict[str, Check] = {
     "activation": _one_of(*_CHOICES["activation"]),

@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, features
+from PIL import ExifTags, Image, ImageCms, ImageOps, features
+from PIL.JpegImagePlugin import JpegImageFile
 
 from engine.errors import UnusableInput
 
@@ -34,19 +36,28 @@ _ROWS_AT_ONCE = 256
 _ALWAYS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _PLUGINS = {"HEIC": "HEIF"}
 """Our name of a format -> Pillow's, where they differ."""
+# EXIF orientations (TIFF 6.0, tag 274) of pictures stored with width and height exchanged, and of those whose right or
+# lower end, as stored or after that, is seen at the left or at the top.
+_LYING, _ENDS_LEFT, _ENDS_ABOVE = frozenset({5, 6, 7, 8}), frozenset({2, 3, 6, 7}), frozenset({3, 4, 7, 8})
+
+Size = tuple[int, int]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
     """A picture as people see it. ``image`` has mode L, LA, RGB or RGBA, 8 bits a channel, sRGB, orientation applied.
 
-    ``source_size`` is its (width, height) in pixels. ``note`` tells what was left out ("first of 12 frames"), or is
-    empty.
+    ``source_size`` is the (width, height) of the whole picture in pixels; ``image`` is smaller only where that was
+    asked for, and ``area`` then is where the picture lies in it: its last column and row may be but partly covered.
+    ``note`` tells what was left out ("first of 12 frames"), or is empty.
     """
 
     image: Image.Image
-    source_size: tuple[int, int]
+    source_size: Size
     note: str = ""
+    area: Box | None = None
 
     def as_mode(self, mode: Literal["RGB", "L"]) -> Image.Image:
         """The picture in ``mode``; transparent parts lie on white."""
@@ -99,8 +110,12 @@ def supported_formats() -> tuple[str, ...]:
     return tuple(formats)
 
 
-def decode_image(data: bytes) -> DecodedImage:
+def decode_image(data: bytes, needed: Callable[[Size], Size] | None = None) -> DecodedImage:
     """The first frame of an encoded picture, upright, 8 bits a channel, in sRGB.
+
+    ``needed`` allows a JPEG to be decoded smaller, at 1/2, 1/4 or 1/8 of its sides: of its upright (width, height) it
+    tells the least that is to be left of them. Fewer pixels are then computed, which differ slightly from those of the
+    whole picture made as small.
 
     Raises UnusableInput: ``image_format`` (no picture, or a kind not opened here), ``image_too_large`` (more than
     ``MAX_PIXELS`` or a side above ``MAX_SIDE``), ``image_invalid`` (empty, damaged or cut off).
@@ -117,6 +132,9 @@ def decode_image(data: bytes) -> DecodedImage:
         raise _damaged(name) from error
     _check_size(*image.size)
     try:
+        smaller = None
+        if needed is not None and isinstance(image, JpegImageFile):
+            smaller = _decode_smaller(image, needed)
         image.load()
         note = _frames_note(image, name, len(data))
         upright, orientation_note = _upright(image)
@@ -131,7 +149,12 @@ def decode_image(data: bytes) -> DecodedImage:
         ) from error
     except Exception as error:
         raise _damaged(name) from error
-    return DecodedImage(result, result.size, "; ".join(n for n in (note, orientation_note, profile_note) if n))
+    notes = "; ".join(n for n in (note, orientation_note, profile_note) if n)
+    return (
+        DecodedImage(result, result.size, notes)
+        if smaller is None
+        else DecodedImage(result, smaller[0], notes, smaller[1])
+    )
 
 
 def _format_of(data: bytes) -> str:
@@ -185,6 +208,29 @@ def _frames_note(image: Image.Image, name: str, size: int) -> str:
     if image.size != first.size:
         raise ValueError("the first frame changed its size")
     return f"first of {count} {word}"
+
+
+def _decode_smaller(image: JpegImageFile, needed: Callable[[Size], Size]) -> tuple[Size, Box] | None:
+    """Let ``image`` be decoded smaller, if that leaves what is ``needed``: its whole upright size, and where it then
+    lies in what is decoded. None where all of it is decoded."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  # such a picture is shown as it is stored, see _upright
+        orientation = None
+    lies = orientation in _LYING
+    stored = image.size
+    whole = stored[::-1] if lies else stored
+    least = needed(whole)
+    drafted = image.draft(None, least[::-1] if lies else least)
+    if drafted is None or image.size == stored:
+        return None
+    # Sides that 2, 4 or 8 do not divide end within a pixel.
+    covered, decoded = (side[::-1] if lies else side for side in (drafted[1][2:], image.size))
+    left = decoded[0] - covered[0] if orientation in _ENDS_LEFT else 0.0
+    top = decoded[1] - covered[1] if orientation in _ENDS_ABOVE else 0.0
+    return whole, (left, top, left + covered[0], top + covered[1])
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, str]:

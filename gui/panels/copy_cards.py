@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QVBoxLayout, QWidget
 
+from engine.model_spec import ModelSpec
 from gui.golden import door_words, golden_of, golden_words, is_kept
 from gui.icons import IconLabel
 from gui.language import tr
 from gui.model_shelf import ModelCard
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line, set_tone
+from gui.widgets.segmented import Segmented
 from gui.words import DEVICES, device_choice_words, device_words
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -141,6 +143,33 @@ class VersionsCard(Card):
         self.rollback_button.setEnabled(not swapping)
         self.rollback_button.setText(tr("Back to version {before}").format(before=before))
         self.rollback_button.setAccessibleName(tr("Back to version {before}").format(before=before))
+
+
+class PhotographsCard(Card):
+    """How large JPEG photographs are decoded. ``asked(smaller)``: the owner wants it so."""
+
+    asked = Signal(bool)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.choice = Segmented(
+            [("full", tr("In full"), ""), ("smaller", tr("Smaller"), "")], tr("Decoding of large photographs")
+        )
+        self.choice.asked.connect(lambda value: self.asked.emit(value == "smaller"))
+        box = _titled(self, tr("Large photographs"))
+        row = QHBoxLayout()
+        row.addWidget(label(tr("Decoded"), "body2"), 1)
+        row.addWidget(self.choice)
+        box.addLayout(row)
+        words = tr("Smaller is faster for large JPEG photographs; pixels differ slightly from the reference.")
+        box.addWidget(label(words, "small", wrap=True))
+
+    def show_model(self, card: ModelCard) -> None:
+        """How ``card`` decodes them; nothing where it is no choice."""
+        spec = ModelSpec.from_json(dict(card.spec)) if card.spec else None
+        self.setVisible(spec is not None and spec.may_decode_smaller)
+        if spec is not None:
+            self.choice.set_value("smaller" if spec.preprocessing.jpeg_scaled_decode else "full")
 
 
 class RunsCard(Card):

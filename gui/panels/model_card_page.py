@@ -17,7 +17,7 @@ from gui.language import counted, tr
 from gui.model_changes import ModelChanges
 from gui.model_shelf import ModelCard, ModelShelf
 from gui.panels.convention_card import ConventionCard
-from gui.panels.copy_cards import GoldenCard, RunsCard, VersionsCard
+from gui.panels.copy_cards import GoldenCard, PhotographsCard, RunsCard, VersionsCard
 from gui.panels.evidence_list import EvidenceList
 from gui.predict_queue import PredictQueue
 from gui.widgets.banner import Banner
@@ -56,6 +56,7 @@ class ModelCardPage(QWidget):
         self.saved = ElidedLabel("", "small")
         self.conventions = ConventionCard(bridge, queue)
         self.golden, self.versions, self.runs = GoldenCard(), VersionsCard(), RunsCard()
+        self.photographs = PhotographsCard()
         self.right = QStackedWidget()
         self._lay_out()
         self._connect()
@@ -76,7 +77,7 @@ class ModelCardPage(QWidget):
         column = QVBoxLayout(copies)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(12)
-        for card in (self.golden, self.versions, self.runs):
+        for card in (self.golden, self.versions, self.photographs, self.runs):
             column.addWidget(card)
         column.addStretch(1)
         self._copies = QScrollArea()
@@ -145,6 +146,7 @@ class ModelCardPage(QWidget):
         self.versions.reload_asked.connect(lambda: self.reload_asked.emit(self._key))
         self.versions.rollback_asked.connect(lambda: self._changes.roll_back(self._key))
         self.runs.run_asked.connect(lambda device, precision: self.run_asked.emit(self._key, device, precision))
+        self.photographs.asked.connect(self._on_photographs)
         self._changes.changed.connect(self._on_changed)
         self._changes.failed.connect(self._on_failed)
         self._changes.done.connect(self._on_done)
@@ -219,6 +221,7 @@ class ModelCardPage(QWidget):
         checking = self._changes.is_checking(card.key)
         self.golden.show_model(card, serving=self._changes.is_serving, checking=checking)
         self.versions.show_model(card, swapping=swapping or self._changes.is_rolling_back(card.key))
+        self.photographs.show_model(card)
         self.runs.show_model(card, busy=swapping or bool(card.token))
         self.test_button.setEnabled(golden_of(card.entry) is not None and not checking)
         self.conventions.follow(card)
@@ -233,6 +236,10 @@ class ModelCardPage(QWidget):
 
     def _on_applied(self, values: dict[str, Any], words: str) -> None:
         self._changes.apply(self._key, values, words)
+
+    def _on_photographs(self, smaller: bool) -> None:
+        words = tr("Decoding large photographs smaller") if smaller else tr("Decoding large photographs in full")
+        self._changes.apply(self._key, {"jpeg_scaled_decode": smaller}, words)
 
     def _on_done(self, sentence: str) -> None:
         self.banner.hide()

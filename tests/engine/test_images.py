@@ -223,3 +223,80 @@ def test_a_damaged_picture_never_raises_anything_else(kind: str, draw: st.DataOb
     except UnusableInput:
         return
     assert decoded.as_mode("RGB").size == decoded.source_size
+
+
+def photograph(size: tuple[int, int], **options: Any) -> bytes:
+    """A JPEG with large shapes and fine grain, as a camera makes them."""
+    random = np.random.default_rng(7)
+    large = Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    grain = Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), np.uint8))
+    return encoded(Image.blend(large, grain, 0.1), "JPEG", quality=90, **options)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("JPEG", {"subsampling": "4:2:0"}), ("JPEG", {"progressive": True})])
+def test_unless_smaller_is_allowed_the_pixels_are_the_references(kind: str, options: dict[str, Any]) -> None:
+    data = photograph((500, 375), **options)
+    assert np.array_equal(np.asarray(decode_image(data).image), np.asarray(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize(
+    ("needed", "decoded"),
+    [
+        ((400, 300), (400, 300)),
+        ((201, 150), (400, 300)),
+        ((200, 150), (200, 150)),
+        ((60, 90), (200, 150)),
+        ((9, 9), (50, 38)),
+    ],
+)
+def test_a_jpeg_is_decoded_smaller_where_enough_is_left(needed: tuple[int, int], decoded: tuple[int, int]) -> None:
+    asked: list[tuple[int, int]] = []
+    found = decode_image(photograph((400, 300)), lambda size: asked.append(size) or needed)
+    assert asked == [(400, 300)]
+    assert (found.image.size, found.source_size) == (decoded, (400, 300))
+    assert found.area == (None if decoded == (400, 300) else (0, 0, *(side * decoded[0] / 400 for side in (400, 300))))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_side_that_does_not_divide_ends_where_it_ends_in_the_whole_picture(orientation: int) -> None:
+    """Resized by where it lies, a picture decoded smaller is the whole one; without, it would be moved by a pixel."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    ramps = np.zeros((113, 201, 3), np.uint8)
+    ramps[:, :, 0], ramps[:, :, 1] = np.linspace(0, 255, 201), np.linspace(0, 255, 113)[:, np.newaxis]
+    data = encoded(Image.fromarray(ramps), "JPEG", quality=95, subsampling="4:4:4", exif=exif)
+    whole = decode_image(data)
+    smaller = decode_image(data, lambda _size: (12, 12))
+    assert smaller.source_size == whole.image.size
+    assert sorted(smaller.image.size) == [15, 26]
+    found, expected = (
+        np.asarray(each.image.resize((10, 10), Image.Resampling.BILINEAR, each.area)).astype(int)
+        for each in (smaller, whole)
+    )
+    assert np.abs(found - expected).max() <= 3
+
+
+def test_what_is_needed_is_told_of_the_picture_as_it_stands() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for sides in ((400, 300), (400, 400)):
+        upright = sides[::-1]
+        found = decode_image(photograph(sides, exif=exif), lambda size: (size[0] // 2, size[1] // 8))
+        assert (found.image.size, found.source_size) == ((upright[0] // 2, upright[1] // 2), upright)
+
+
+def test_of_other_formats_every_pixel_is_decoded() -> None:
+    def never(size: tuple[int, int]) -> tuple[int, int]:
+        raise AssertionError("only a JPEG can be decoded smaller")
+
+    found = decode_image(encoded(half_red(), "PNG"), never)
+    assert found.image.size == found.source_size == (40, 20)
+
+
+def test_the_largest_picture_is_no_larger_where_it_could_be_decoded_smaller() -> None:
+    data = bytearray(encoded(Image.new("L", (8, 8)), "JPEG"))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 29_000, 29_000)
+    with pytest.raises(UnusableInput, match="too large") as caught:
+        decode_image(bytes(data), lambda _size: (8, 8))
+    assert caught.value.code == "image_too_large"

@@ -12,6 +12,7 @@ from pytestqt.qtbot import QtBot
 
 from engine.errors import ConsentRequired, LoadFailed, ModelCorrupt
 from engine.events import LoadStage, ModelState
+from engine.model_spec import Preprocessing
 from engine.serving_types import ServerScope
 from gui.actions import CARD, PREDICT
 from gui.evidence import Evidence
@@ -475,3 +476,41 @@ def test_a_model_that_was_never_read_has_no_task_none(
     window = make_window()
     qtbot.waitUntil(lambda: bool(window.shelf.cards), timeout=WAIT_MS)
     assert "None" not in window.header.chips[0].second.text()
+
+
+def test_large_photographs_are_decoded_smaller_by_the_owners_choice_alone(
+    qtbot: QtBot, window: MainWindow, engine: CardEngine
+) -> None:
+    window.show_card()
+    page = window.card_page
+    page.leave_comparison()
+    card = page.photographs
+    assert card.isVisible()
+    assert card.choice.value == "full"
+    assert any("pixels differ slightly from the reference" in text.text() for text in card.findChildren(QLabel))
+    card.choice.click_choice("smaller")
+    qtbot.waitUntil(lambda: card.choice.value == "smaller", timeout=WAIT_MS)
+    assert engine.stated == {"flowers": {"jpeg_scaled_decode": True}}
+    row = page.list.row("preprocessing.jpeg_scaled_decode")
+    assert row is not None
+    assert row.row.kind is Evidence.CHANGED
+    assert row.row.value == "JPEG decoded smaller: faster, pixels differ slightly"
+    row.undo.click()
+    qtbot.waitUntil(lambda: card.choice.value == "full", timeout=WAIT_MS)
+    assert engine.stated == {"flowers": {}}
+
+
+def test_no_choice_is_offered_that_would_change_nothing(
+    qtbot: QtBot, make_window: WindowFactory, engine: CardEngine
+) -> None:
+    how = Preprocessing(size=(224, 224), resample="inter_linear")
+    engine.add(flowers("boxes", task="object-detection", preprocessing=how))
+    window = make_window()
+    qtbot.waitUntil(lambda: window.shelf.card("boxes") is not None, timeout=WAIT_MS)
+    window.show_card()
+    window.card_page.show_model("flowers")
+    window.card_page.leave_comparison()
+    assert window.card_page.photographs.isVisible()
+    window.card_page.show_model("boxes")
+    window.card_page.leave_comparison()
+    assert window.card_page.photographs.isHidden()

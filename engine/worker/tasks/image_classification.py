@@ -10,7 +10,7 @@ from PIL import Image
 from engine.codecs.arrays import check_shape, shape_text
 from engine.errors import EngineError, LoadFailed, UnusableInput
 from engine.model_spec import ModelSpec
-from engine.worker.images import DecodedImage, decode_image
+from engine.worker.images import DecodedImage
 from engine.worker.tasks import classification
 from engine.worker.tasks.base import Arrays, Params, TableRows, not_taken
 from engine.worker.tasks.image_tensors import ImageTensors
@@ -53,7 +53,7 @@ class ImageClassification:
             ) from error
 
     def from_image(self, data: bytes) -> Arrays:
-        array = self._convert.convert(decode_image(data))
+        array = self._convert.convert(self._convert.decode(data))
         if self._tensor is not None:
             check_shape(self._tensor.name, array.shape, (-1, *self._tensor.shape[1:]))
         return {self._convert.name: array}

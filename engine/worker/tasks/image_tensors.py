@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image, ImageOps
 from engine.codecs.arrays import integer_range, numpy_dtype
 from engine.errors import LoadFailed
 from engine.model_spec import ModelSpec, Preprocessing, TensorSpec
-from engine.worker.images import DecodedImage
+from engine.worker.images import Box, DecodedImage, Size, decode_image
 from engine.worker.tasks.base import scaling_range
 from engine.worker.tasks.mirrored import mirrored
 from engine.worker.tasks.placement import EDGES, LEAST_CHANGES, Placement, place, scaled_size
@@ -94,6 +95,22 @@ class ImageTensors:
         height, width = shape[1:3] if self._how.layout in ("nhwc", "nhw") else shape[2:4]
         return None if height < 1 or width < 1 else (height, width)
 
+    def decode(self, data: bytes) -> DecodedImage:
+        """An encoded picture with no fewer pixels than its tensor needs. Raises UnusableInput."""
+        smaller = self._how.jpeg_scaled_decode and self._how.smooths
+        return decode_image(data, self._needed if smaller else None)
+
+    def _needed(self, picture: Size) -> Size:
+        """The (width, height) of the whole of ``picture`` at which no side of its tensor has to be made larger."""
+        how = self._how
+        part = _square(picture) if how.crop == "square" else picture
+        if how.resize == "fit" and self.size is not None:
+            height, width = how.resize_size or self.size
+        else:
+            width, height = scaled_size(part, self.size, how)
+        share = max(width / part[0], height / part[1])
+        return ceil(picture[0] * share), ceil(picture[1] * share)
+
     def convert(self, decoded: DecodedImage) -> NDArray[Any]:
         """The tensor of one picture, with a first dimension of 1."""
         image = decoded.as_mode("L" if self._how.channel_order == "grayscale" else "RGB")
@@ -101,7 +118,7 @@ class ImageTensors:
             placement = place(image.size, self.size, self._how)
             values = self._normalise(self._in_order(mirrored(np.asarray(image), self._values, placement)))
         else:
-            return self._look_up(self._in_order(np.asarray(_fit(image, self.size, self._how))))
+            return self._look_up(self._in_order(np.asarray(_fit(image, decoded, self.size, self._how))))
         if self._how.layout == "nchw":
             values = values.transpose(2, 0, 1)
         elif self._how.layout == "nhw":
@@ -125,7 +142,7 @@ class ImageTensors:
 
     def place(self, decoded: DecodedImage) -> Placement:
         """Where this picture lies in its tensor. Neither for ``fit`` nor for ``crop = "square"``."""
-        return place(decoded.image.size, self.size, self._how)
+        return place(decoded.source_size, self.size, self._how)
 
     def _in_order(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """(height, width, channels) in the model's order of channels."""
@@ -156,8 +173,8 @@ def pixel_values(scaling: str) -> NDArray[np.float32]:
     return scaled + np.float32(low)
 
 
-def _fit(image: Image.Image, size: tuple[int, int] | None, how: Preprocessing) -> Image.Image:
-    """``image`` in ``size`` (height, width).
+def _fit(image: Image.Image, decoded: DecodedImage, size: tuple[int, int] | None, how: Preprocessing) -> Image.Image:
+    """``image``, which is ``decoded`` in the tensor's colours, in ``size`` (height, width).
 
     ``crop = "square"`` first cuts out the largest centred square. ``stretch`` fills ``resize_size`` and may change the
     proportions; ``shortest`` scales until the picture covers it; ``fit`` takes the largest part of its proportions from
@@ -168,19 +185,25 @@ def _fit(image: Image.Image, size: tuple[int, int] | None, how: Preprocessing) -
     down to multiples of 16, ``edges-up`` up to those of ``multiple``. ``least-change`` scales by the axis of
     ``resize_size`` that changes less, ``multiples`` as little as brings both sides to multiples of ``multiple``.
     """
+    picture, area = decoded.source_size, decoded.area
     if how.crop == "square":
-        side = min(image.size)
-        left, top = (image.width - side) / 2, (image.height - side) / 2
-        # Pillow rounds each edge by itself, to even: as in Lobe's code, halves make it a pixel wider.
-        image = image.crop((left, top, left + side, top + side))
+        if area is None:
+            image = image.crop(_square_box(image.size))
+        else:
+            area = _part(area, picture, _square_box(picture))
+        picture = _square(picture)
     if how.resize == "fit":
         if size is None:
             return image
         height, width = how.resize_size or size
-        image = ImageOps.fit(image, (width, height), Image.Resampling[how.resample.upper()])
+        method = Image.Resampling[how.resample.upper()]
+        if area is None:
+            image = ImageOps.fit(image, (width, height), method)
+        else:
+            image = image.resize((width, height), method, _part(area, picture, _fitting(picture, width / height)))
         return _cut(image, size) if how.crop == "center" else image
-    placement = place(image.size, size, how)
-    image = _resized(image, scaled_size(image.size, size, how), how.resample)
+    placement = place(picture, size, how)
+    image = _resized(image, scaled_size(picture, size, how), how.resample, area)
     if how.resize == "letterbox":
         paper = Image.new(image.mode, placement.tensor, (LETTERBOX_GREY,) * len(image.getbands()))
         paper.paste(image, (placement.left, placement.top))
@@ -190,12 +213,39 @@ def _fit(image: Image.Image, size: tuple[int, int] | None, how: Preprocessing) -
     return image if box == (0, 0, *image.size) else image.crop(box)
 
 
-def _resized(image: Image.Image, size: tuple[int, int], resample: str) -> Image.Image:
-    """``image`` in ``size`` (width, height)."""
-    if image.size == size:
+def _square_box(picture: Size) -> tuple[int, int, int, int]:
+    """The largest centred square of (width, height), as left, top, right, bottom."""
+    side = min(picture)
+    left, top = (picture[0] - side) / 2, (picture[1] - side) / 2
+    # Each edge is rounded by itself, to even, as Pillow does: as in Lobe's code, halves make it a pixel wider.
+    return round(left), round(top), round(left + side), round(top + side)
+
+
+def _square(picture: Size) -> Size:
+    left, top, right, bottom = _square_box(picture)
+    return right - left, bottom - top
+
+
+def _fitting(picture: Size, proportions: float) -> Box:
+    """The largest centred part whose width is ``proportions`` of its height, as Pillow's ``ImageOps.fit`` cuts it."""
+    width, height = min(picture[0], proportions * picture[1]), min(picture[1], picture[0] / proportions)
+    left, top = (picture[0] - width) / 2, (picture[1] - height) / 2
+    return left, top, left + width, top + height
+
+
+def _part(area: Box, picture: Size, part: Box) -> Box:
+    """Where ``part`` of a picture lies, of which the whole, ``picture``, lies in ``area``."""
+    across, down = (area[2] - area[0]) / picture[0], (area[3] - area[1]) / picture[1]
+    left, top, right, bottom = part
+    return area[0] + left * across, area[1] + top * down, area[0] + right * across, area[1] + bottom * down
+
+
+def _resized(image: Image.Image, size: tuple[int, int], resample: str, area: Box | None) -> Image.Image:
+    """``image``, or the ``area`` of it that is all of the picture, in ``size`` (width, height)."""
+    if image.size == size and area is None:
         return image
     if resample != "inter_linear":
-        return image.resize(size, Image.Resampling[resample.upper()])
+        return image.resize(size, Image.Resampling[resample.upper()], area)
     # OpenCV's INTER_LINEAR takes the four pixels around each point also where it makes a picture smaller; Pillow's
     # resize would smooth over all that lie under the new pixel.
     across, down = image.width / size[0], image.height / size[1]

@@ -8,7 +8,7 @@ from PIL import Image
 from engine.codecs.arrays import check_shape, shape_text
 from engine.errors import LoadFailed, UnusableInput
 from engine.model_spec import ModelSpec
-from engine.worker.images import DecodedImage, decode_image
+from engine.worker.images import DecodedImage
 from engine.worker.tasks.base import CONTEXT, Arrays
 from engine.worker.tasks.image_tensors import ImageTensors
 from engine.worker.tasks.placement import OWN_SIZES
@@ -57,7 +57,7 @@ class PlacedPictures:
     def from_image(self, data: bytes) -> Arrays:
         """The tensor of an encoded picture, one row, and its :class:`Placement` under ``CONTEXT``. Raises
         UnusableInput."""
-        decoded = decode_image(data)
+        decoded = self._convert.decode(data)
         array = self._convert.convert(decoded)
         if self._tensor is not None:
             check_shape(self._tensor.name, array.shape, (-1, *self._tensor.shape[1:]))

@@ -32,7 +32,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         '[[inputs]]\nname = "i"\ndtype = "uint8"\nshape = [-1, 4]\n[[outputs]]\nname = "o"\ndtype = "str"\nshape = []\n'
         '[preprocessing]\nsize = [10, 20]\nresize = "shortest"\nresize_size = [12, 24]\n'
         'resample = "lanczos"\ncrop = "center"\nchannel_order = "bgr"\n'
-        'layout = "nchw"\nscaling = "0..16"\nmean = [0.1, 0.2, 0.3]\nstd = [1, 2, 3]\n'
+        'layout = "nchw"\nscaling = "0..16"\nmean = [0.1, 0.2, 0.3]\nstd = [1, 2, 3]\njpeg_scaled_decode = true\n'
         '[postprocessing]\nactivation = "sigmoid"\nthreshold = 0.5\niou = 0.4\n'
     )
     sidecar = read_sidecar(file)
@@ -42,6 +42,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert sidecar.preprocessing["resize_size"] == (12, 24)
     assert sidecar.preprocessing["resample"] == "lanczos"
     assert sidecar.preprocessing["std"] == (1.0, 2.0, 3.0)
+    assert sidecar.preprocessing["jpeg_scaled_decode"] is True
     assert sidecar.postprocessing == {"activation": "sigmoid", "threshold": 0.5, "iou": 0.4}
     assert "preprocessing" not in sidecar.fields
 
@@ -87,6 +88,7 @@ def test_every_head_can_be_stated(tmp_path: Path, head: str) -> None:
         ('[preprocessing]\nlayout = "hwc"', 'preprocessing.layout: expected one of "nhwc", "nchw", "nhw"'),
         ("[preprocessing]\nstd = [0.0]", "preprocessing.std: expected one number above 0 per channel"),
         ("[preprocessing]\nmean = [nan]", "preprocessing.mean"),
+        ("[preprocessing]\njpeg_scaled_decode = 1", "preprocessing.jpeg_scaled_decode: expected true or false"),
         ("[preprocessing]\nmeen = [1.0]", "preprocessing.meen: unknown key; known here are size, resize"),
         ("[postprocessing]\nthreshold = 2", "postprocessing.threshold: expected a number from 0 to 1"),
         ("postprocessing = 3", "postprocessing: expected a section"),

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from engine.errors import EngineError, LoadFailed, Malformed, UnusableInput
 from engine.model_spec import ModelSpec, Postprocessing, Preprocessing, TensorSpec
 from engine.worker.tasks import create_task
-from engine.worker.tasks.base import Task
+from engine.worker.tasks.base import CONTEXT, Task
+from engine.worker.tasks.placed_pictures import PlacedPictures
 from tests.engine.worker.process import make_spec
 
 
@@ -91,6 +93,73 @@ def test_every_value_of_a_pixel_is_the_arithmetic_done_on_it(layout: str, order:
     found = convert(Image.fromarray(pixels), shape, dtype, **how)
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found[0], expected if layout == "nhwc" else expected.transpose(2, 0, 1))
+
+
+def jpeg(size: tuple[int, int]) -> bytes:
+    random = np.random.default_rng(11)
+    large = Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    grain = Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), np.uint8))
+    stream = io.BytesIO()
+    Image.blend(large, grain, 0.1).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+_WAYS: list[dict[str, Any]] = [
+    {"resize": "stretch"},
+    {"resize": "shortest", "crop": "center", "resize_size": (40, 40), "resample": "bicubic"},
+    {"resize": "letterbox"},
+    {"resize": "longest"},
+    {"resize": "fit", "resample": "lanczos"},
+    {"crop": "square", "resample": "bicubic"},
+]
+
+
+@pytest.mark.parametrize("how", _WAYS, ids=lambda how: "-".join(map(str, how.values())))
+def test_a_photograph_decoded_smaller_is_nearly_the_same_picture(
+    how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On average by less than a level of 255, and never far; what is decoded is smaller."""
+    sizes: list[tuple[int, int]] = []
+    load = JpegImageFile.load
+
+    def watched(self: JpegImageFile) -> Any:
+        sizes.append(self.size)
+        return load(self)
+
+    monkeypatch.setattr(JpegImageFile, "load", watched)
+    data = jpeg((601, 433))
+    plain, small = (
+        image_task((-1, 32, 32, 3), size=(32, 32), scaling="0..255", jpeg_scaled_decode=smaller, **how).from_image(
+            data
+        )["image"]
+        for smaller in (False, True)
+    )
+    assert sizes[0] == (601, 433)
+    assert max(sizes[-1]) <= 601 // 4 + 1
+    assert small.shape == plain.shape
+    difference = np.abs(small - plain)
+    assert 0 < difference.mean() < 1.0
+    assert difference.max() < 16
+
+
+@pytest.mark.parametrize("how", [{"resample": "nearest"}, {"resample": "inter_linear"}, {"resize": "none"}])
+def test_where_few_pixels_are_looked_at_all_are_decoded(how: dict[str, Any]) -> None:
+    data = jpeg((64, 48))
+    arrays = [
+        image_task((-1, -1, -1, 3), **({"size": (16, 16)} | how), jpeg_scaled_decode=smaller).from_image(data)["image"]
+        for smaller in (False, True)
+    ]
+    np.testing.assert_array_equal(arrays[0], arrays[1])
+
+
+def test_boxes_lie_in_the_whole_photograph_though_it_was_decoded_smaller() -> None:
+    how = Preprocessing(size=(32, 32), resize="letterbox", jpeg_scaled_decode=True)
+    tensor = TensorSpec("image", "float32", (-1, 32, 32, 3))
+    pictures = PlacedPictures(make_spec("object-detection", inputs=(tensor,), preprocessing=how), "A detector")
+    placement = pictures.from_image(jpeg((600, 300)))[CONTEXT][0]
+    assert (placement.picture, placement.scaled) == ((600, 300), (32, 16))
+    box = placement.to_picture(np.array([[0.0, 8.0, 32.0, 24.0]]))
+    np.testing.assert_allclose(box, [[0, 0, 600, 300]])
 
 
 def test_integer_inputs_get_whole_numbers() -> None:
