@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import io
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
@@ -43,6 +45,43 @@ _LYING, _ENDS_LEFT, _ENDS_ABOVE = frozenset({5, 6, 7, 8}), frozenset({2, 3, 6, 7
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
+
+
+class PixelBudget:
+    """How many pixels several threads hold decoded at once. A thread holds one picture at a time; a picture of ``most``
+    pixels waits until it is alone. What is decoded outside of :meth:`shared` is not counted."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._changed = threading.Condition()
+        self._held: dict[int, int] = {}
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Count what this thread decodes, each picture until its next one or until the end."""
+        me = threading.get_ident()
+        with self._changed:
+            self._held[me] = 0
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._held[me]
+                self._changed.notify_all()
+
+    def claim(self, pixels: int) -> None:
+        """Wait until a picture of ``pixels`` fits beside those of the other threads, and count it."""
+        me = threading.get_ident()
+        if me not in self._held:
+            return
+        with self._changed:
+            self._held[me] = 0
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: sum(self._held.values()) + pixels <= self._most)
+            self._held[me] = pixels
+
+
+PIXELS = PixelBudget(MAX_PIXELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +174,7 @@ def decode_image(data: bytes, needed: Callable[[Size], Size] | None = None) -> D
         smaller = None
         if needed is not None and isinstance(image, JpegImageFile):
             smaller = _decode_smaller(image, needed)
+        PIXELS.claim(image.width * image.height)
         image.load()
         note = _frames_note(image, name, len(data))
         upright, orientation_note = _upright(image)

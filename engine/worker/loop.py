@@ -27,6 +27,7 @@ from engine.protocol import PROTOCOL_VERSION, Buffer, Message, ProtocolError
 from engine.worker.allocator import give_back_freed_memory, keep_freed_memory
 from engine.worker.answers import KeptResults, answer, error_json
 from engine.worker.channel import Channel
+from engine.worker.decoding import PictureDecoding
 from engine.worker.device_memory import device_memory
 from engine.worker.drawing import draw
 from engine.worker.execution import DeviceLost
@@ -153,12 +154,10 @@ class WorkerLoop:
     # -- the decoding thread ---------------------------------------------------------------------------------------
     def _decode_batches(self) -> None:
         self._ready.wait()
+        decoding = PictureDecoding(self._decode)
         while True:
             batch = self._to_decode.get()
-            for item, buffers in zip(batch.items, batch.buffers, strict=True):
-                if batch.recalled:
-                    break
-                batch.works.append(self._decode(item, buffers))
+            batch.works = decoding.decode_all(batch)
             batch.buffers.clear()
             if not batch.recalled:
                 self._to_execute.put(batch)
