@@ -1,7 +1,8 @@
 """One model's process: receives messages, decodes, executes, answers. The protocol is in :mod:`engine.protocol`.
 
 Threads: the receiving one (the caller of :meth:`WorkerLoop.run`) never waits for work, so the channel is always
-drained; one decodes, one executes, so that a batch computes while the next is decoded; one refines, so that a slider
+drained; one decodes (pictures with helpers, :mod:`engine.worker.decoding`), one executes, so that a batch computes
+while the next is decoded; one refines, so that a slider
 does not wait for a batch; one measures the device's memory, for which it may have to wait; one, once it is told to,
 tries faster ways to run the model, and ends. The model is loaded by the
 executing thread: a framework's thread settings hold for the thread that makes them.
