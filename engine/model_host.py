@@ -50,8 +50,8 @@ from engine.worker_client import Exit, WorkerClient
 
 log = logging.getLogger(__name__)
 
-BATCHES_IN_WORKER = 2
-"""One computes while the next is decoded and laid out."""
+BATCHES_AHEAD = 1
+"""Sent to the worker beyond those it runs at once: it is decoded and laid out while they compute."""
 UNLOAD_GRACE_S = 5.0
 _STAGE_STATES = {
     LoadStage.READING: ModelState.LOADING,
@@ -64,12 +64,14 @@ _BUSY_STATES = (ModelState.STARTING, ModelState.LOADING, ModelState.WARMING)
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """Items sent to the worker and not yet answered. ``heads_at``: since when it is the next to be answered."""
+    """Items sent to the worker and not yet answered. ``since``: when it started, or, before that, when the worker last
+    had something to show for itself. ``started``: it is not to be had back; ``told_started``: the worker said so."""
 
     id: int
     items: dict[str, Waiting[Job]]
-    heads_at: float
+    since: float
     started: bool = False
+    told_started: bool = False
     recalled: bool = False
 
     @property
@@ -530,7 +532,7 @@ class ModelHost:
             if message.type == "done":
                 self._on_done(message)
             elif message.type == "started":
-                self._batch_of(message).started = True
+                self._on_started(message)
             elif message.type == "recalled":
                 self._on_recalled(message)
             elif message.type == "memory":
@@ -555,6 +557,15 @@ class ModelHost:
             raise ProtocolError(f"an answer to batch {number!r}, which was not asked")
         return batch
 
+    def _on_started(self, message: Message) -> None:
+        batch = self._batch_of(message)
+        if batch.told_started:
+            raise ProtocolError("a batch that started twice")
+        now = self._context.clock()
+        batch.started = batch.told_started = True
+        batch.since = now
+        self._context.wake(now + self._limits().hang_after_s)
+
     def _on_done(self, message: Message) -> None:
         batch = self._batch_of(message)
         entries = message.header.get("items")
@@ -575,7 +586,7 @@ class ModelHost:
             item = batch.items[answer.id]
             self._suspects.answered(item.payload)
             self._answer(item, answer, now)
-        self._head_changed(now)
+        self._others_are_next(now)
         if self._state is ModelState.STOPPING:
             self._stop_if_idle()
         else:
@@ -661,7 +672,10 @@ class ModelHost:
         before = self._preparation
         if before is None or before.state not in (PreparationState.RUNNING, PreparationState.USED):
             raise ProtocolError("told of a preparation that nobody asked for")
-        self._preparation = told = Preparation.read(message.header.get("preparation"))
+        told = Preparation.read(message.header.get("preparation"))
+        if self._loaded is not None and told.streams > self._loaded.threads:
+            raise ProtocolError("more streams than the process was given threads")
+        self._preparation = told
         log.info("%s: preparation %s (%s)", self.id, told.state, told.reason or ", ".join(told.steps))
         self._context.mark_changed()
 
@@ -669,9 +683,9 @@ class ModelHost:
     def _pump(self) -> None:
         """Form batches late: only while the worker has room for one more."""
         while self._state is ModelState.READY and self._client is not None:
-            if len(self._batches) >= BATCHES_IN_WORKER or any(b.alone for b in self._batches.values()):
+            if len(self._batches) >= self._most_batches or any(b.alone for b in self._batches.values()):
                 return
-            items = self._queue.take(self._max_batch)
+            items = self._queue.take(self._next_batch)
             if not items:
                 return
             live = [item for item in items if not self._turned_away(item)]
@@ -711,7 +725,7 @@ class ModelHost:
 
     def _recall_for(self, item: Waiting[Job]) -> None:
         """A higher lane displaces a prepared batch that has not started."""
-        if len(self._batches) < BATCHES_IN_WORKER or self._client is None:
+        if len(self._batches) < self._most_batches or self._client is None:
             return
         batch = next(reversed(self._batches.values()))
         if batch.started or batch.recalled:
@@ -848,6 +862,25 @@ class ModelHost:
         knee = self._preparation.batch if self._preparation is not None else None
         return min(n for n in (self._limits().max_batch_size, self._fits, knee) if n is not None)
 
+    @property
+    def _streams(self) -> int:
+        """How many batches the worker runs at once."""
+        return self._preparation.streams if self._preparation is not None else 1
+
+    @property
+    def _most_batches(self) -> int:
+        """How many batches the worker may have."""
+        return self._streams + BATCHES_AHEAD
+
+    @property
+    def _next_batch(self) -> int:
+        """How many requests the next batch takes at most. Where several run at once they share what is open: one that
+        took all would leave the other cores idle."""
+        if (streams := self._streams) == 1:
+            return self._max_batch
+        running = sum(len(batch.items) for batch in self._batches.values())
+        return min(self._max_batch, -(-(len(self._queue) + running) // streams))
+
     def _learn(self, rows: int) -> None:
         self._fits = rows if self._fits is None else min(self._fits, rows)
 
@@ -891,25 +924,32 @@ class ModelHost:
         return Loading("The model is still loading.", retry_after_s=2)
 
     def _check_hang(self, now: float) -> None:
-        head = next(iter(self._batches.values()), None)
-        if head is not None and self._client is not None and head.heads_at + self._limits().hang_after_s <= now:
+        since = self._hangs_since()
+        if since is not None and self._client is not None and since + self._limits().hang_after_s <= now:
             client = self._client
             seconds = self._limits().hang_after_s
             self._after(lambda: client.kill(f"The model ran longer than {seconds:.0f} s on one batch."))
 
-    def _head_changed(self, now: float) -> None:
-        head = next(iter(self._batches.values()), None)
-        if head is not None:
-            head.heads_at = now
+    def _hangs_since(self) -> float | None:
+        """What is to be counted from to find a hang: the start of each batch that runs, whatever becomes of others;
+        where none runs, one is to start. What waits behind a batch that runs may wait."""
+        running = [batch.since for batch in self._batches.values() if batch.told_started]
+        return min(running or [batch.since for batch in self._batches.values()], default=None)
+
+    def _others_are_next(self, now: float) -> None:
+        """A batch is answered: what has not started has waited for that."""
+        for batch in self._batches.values():
+            if not batch.told_started:
+                batch.since = now
+        if self._batches:
             self._context.wake(now + self._limits().hang_after_s)
 
     def _next_tick(self) -> float | None:
         times = [t for t in (self._queue.next_deadline(), self._restart_at, self._stop_at) if t is not None]
         for batch in self._batches.values():
             times += [i.deadline for i in batch.items.values() if not i.payload.settled]
-        head = next(iter(self._batches.values()), None)
-        if head is not None:
-            times.append(head.heads_at + self._limits().hang_after_s)
+        if (since := self._hangs_since()) is not None:
+            times.append(since + self._limits().hang_after_s)
         return min(times, default=None)
 
     def _turn_away(self, error: EngineError) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from engine.protocol import ProtocolError
 
 MAX_GAIN = 1e6
+MAX_STREAMS = 8
 
 
 class PreparationState(StrEnum):
@@ -60,17 +61,19 @@ class Reason(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Preparation:
     """``steps`` are those in use, ``gain`` how many times as fast they were in a probe. ``batch`` are the rows of one
-    run beyond which a probe found nothing to win, None where more are always better."""
+    run beyond which a probe found nothing to win, None where more are always better; ``streams`` how many batches are
+    run at once, each in a thread of its own over the same weights."""
 
     state: PreparationState
     steps: tuple[Step, ...] = ()
     gain: float | None = None
     reason: Reason | None = None
     batch: int | None = None
+    streams: int = 1
 
     def withdrawn(self, reason: Reason) -> Preparation:
         """After it failed in use."""
-        return replace(self, state=PreparationState.WITHDRAWN, steps=(), gain=None, reason=reason)
+        return replace(self, state=PreparationState.WITHDRAWN, steps=(), gain=None, reason=reason, streams=1)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"steps": list(self.steps)}
@@ -86,6 +89,7 @@ class Preparation:
                 None if gain is None else float(gain),
                 None if reason is None else Reason(reason),
                 None if batch is None else int(batch),
+                int(told["streams"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"a preparation that is none: {error}") from error
@@ -93,4 +97,6 @@ class Preparation:
             raise ProtocolError("a preparation's gain that is no number")
         if read.batch is not None and not 1 <= read.batch <= 1024:
             raise ProtocolError("a preparation's batch that is none")
+        if not 1 <= read.streams <= (MAX_STREAMS if read.state is PreparationState.USED else 1):
+            raise ProtocolError("a number of streams that is none")
         return read

@@ -21,7 +21,7 @@ from engine.settings import EngineLimits
 
 AGED_ONE_IN = 4
 BATCH_BYTES = 64 << 20
-"""A batch stops growing at this many bytes of input: the worker holds two batches at a time."""
+"""A batch stops growing at this many bytes of input: the worker holds as many as it runs at once, and one more."""
 
 Payload = TypeVar("Payload")
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import DeviceOutOfMemory, EngineError, UnusableInput
-from engine.worker.runtimes.base import FailureKind, Runtime
+from engine.worker.runtimes.base import FailureKind, Runtime, Threaded
 from engine.worker.tasks.base import Arrays
 from engine.worker.work import Block, Work
 
@@ -40,32 +40,40 @@ def shape_of(arrays: Arrays) -> Shape:
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A faster way to run the model, for calls like those on which it was compared with it: of these shapes, and of at
-    most so many rows."""
+    most so many rows. ``streams``: how many threads may run it at once."""
 
     run: Callable[[Arrays], Arrays]
     shapes: frozenset[Shape]
     rows: int
+    streams: int = 1
 
     def takes(self, batch: Arrays) -> bool:
         fits = all(array.ndim and len(array) <= self.rows for array in batch.values())
         return fits and shape_of(batch) in self.shapes
 
+    def takes_all(self, works: Iterable[Work], most: int) -> bool:
+        """Whether every call is one of its own that ``works`` are run in, of ``most`` rows each."""
+        blocks = [block for work in works for block in work.blocks]
+        if any(block.whole or shape_of(block.arrays) not in self.shapes for block in blocks):
+            return False
+        return min(most, sum(block.rows for block in blocks)) <= self.rows
+
 
 class Turns:
-    """One thread at a time runs the untouched model, which may have a state; the executing one goes first."""
+    """One thread at a time runs the untouched model, which may have a state; executing ones go before others."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._taken = False
-        self._first_waits = False
+        self._first_wait = 0
 
     @contextmanager
     def taken(self, *, first: bool = False) -> Iterator[None]:
         with self._changed:
-            self._first_waits = self._first_waits or first
-            while self._taken or (self._first_waits and not first):
+            self._first_wait += first
+            while self._taken or (self._first_wait and not first):
                 self._changed.wait()
-            self._first_waits = self._first_waits and not first
+            self._first_wait -= first
             self._taken = True
         try:
             yield
@@ -114,16 +122,24 @@ class _Piece:
 
 
 class Executor:
-    """Runs work on one loaded model. Used by the executing thread alone.
+    """Runs work on one loaded model, in one thread, or in as many as the prepared model may be run by at once.
 
     ``fixed_rows``: the model's first dimension where it is a constant; calls are filled up to it by repeating a row,
-    and what those rows answer is dropped.
+    and what those rows answer is dropped. ``threads``: those of one operator, where a call has nothing beside it.
     """
 
-    def __init__(self, runtime: Runtime, signature: str, max_rows: int, fixed_rows: int | None = None) -> None:
+    def __init__(
+        self, runtime: Runtime, signature: str, max_rows: int, fixed_rows: int | None = None, threads: int = 1
+    ) -> None:
         self._runtime = runtime
         self._signature = signature
         self._fixed_rows = fixed_rows
+        self._lock = threading.Lock()
+        self._prepared_calls = 0
+        """Calls of the prepared model that compute now."""
+        self.threads = threads
+        self.is_alone: Callable[[], bool] = lambda: True
+        """Whether the work that runs now is all there is."""
         self.inferences = 0
         """How often the model was run."""
         self.limit = max_rows
@@ -223,7 +239,8 @@ class Executor:
         rows = sum(piece.rows for piece in pieces)
         if self._fixed_rows is not None and not pieces[0].block.whole:
             batch = {name: fill_rows(array, self._fixed_rows) for name, array in batch.items()}
-        self.inferences += 1
+        with self._lock:
+            self.inferences += 1
         begun = time.perf_counter()
         try:
             outputs = self._call(batch, whole=pieces[0].block.whole)
@@ -252,15 +269,36 @@ class Executor:
         """By the prepared model, where that may; where it fails and the untouched one does not, never again."""
         prepared = self.prepared
         if prepared is None or whole or not prepared.takes(batch):
-            with self.turns.taken(first=True):
-                return self.run_untouched(batch)
+            return self._call_untouched(batch)
         try:
-            return prepared.run(batch)
+            return self._call_prepared(prepared, batch)
         except Exception as error:  # whatever it is, the untouched model says whose fault it is
-            outputs = self.run_untouched(batch)
+            outputs = self._call_untouched(batch)
             log.warning("the prepared model failed and is not used any more", exc_info=error)
             self.prepared, self.has_withdrawn = None, True
             return outputs
+
+    def _call_untouched(self, batch: Arrays) -> Arrays:
+        with self.turns.taken(first=True):
+            self.use_threads(1 if self._prepared_calls else self.threads)
+            return self.run_untouched(batch)
+
+    def _call_prepared(self, prepared: Prepared, batch: Arrays) -> Arrays:
+        """Several calls at once take one thread each, one alone takes all: threads of one operator wait for each other,
+        and a call that has a core to itself waits for nobody."""
+        with self._lock:
+            self._prepared_calls += 1
+        try:
+            self.use_threads(self.threads if prepared.streams == 1 or self.is_alone() else 1)
+            return prepared.run(batch)
+        finally:
+            with self._lock:
+                self._prepared_calls -= 1
+
+    def use_threads(self, threads: int) -> None:
+        """Of one operator, for what the calling thread runs next, where the runtime lets that change."""
+        if isinstance(self._runtime, Threaded):
+            self._runtime.use_threads(threads)
 
 
 class _RowsNotKept(Exception):

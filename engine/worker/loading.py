@@ -105,7 +105,7 @@ def _load(spec: ModelSpec, device: str, threads: int, max_batch_size: int, send_
     spec = complete_spec(spec, signature)
     task = create_task(spec)
     fixed = fixed_rows(spec)
-    executor = Executor(runtime, signature.signature, max_batch_size, fixed)
+    executor = Executor(runtime, signature.signature, max_batch_size, fixed, threads)
     send_stage(LoadStage.WARMING, None)
     warm_up(runtime, spec, signature)
     return LoadedModel(spec, runtime, task, InputReader(task, spec), executor)

@@ -4,8 +4,9 @@ Threads: the receiving one (the caller of :meth:`WorkerLoop.run`) never waits fo
 drained; one decodes (pictures with helpers, :mod:`engine.worker.decoding`), one executes, so that a batch computes
 while the next is decoded; one refines, so that a slider
 does not wait for a batch; one measures the device's memory, for which it may have to wait; one, once it is told to,
-tries faster ways to run the model, and ends. The model is loaded by the
-executing thread: a framework's thread settings hold for the thread that makes them.
+tries faster ways to run the model, and ends. Where it finds a way without state, that is run by several executing
+threads at once (*streams*). The model is loaded by the first of them: a framework's thread settings hold for the thread
+that makes them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, NoReturn, Protocol
 from engine.errors import EngineError, InputTooLarge, InternalError
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec
-from engine.preparation import Preparation, Reason
+from engine.preparation import Preparation, PreparationState, Reason
 from engine.protocol import PROTOCOL_VERSION, Buffer, Message, ProtocolError
 from engine.worker.allocator import give_back_freed_memory, keep_freed_memory
 from engine.worker.answers import KeptResults, answer, error_json
@@ -32,6 +33,7 @@ from engine.worker.decoding import PictureDecoding
 from engine.worker.device_memory import device_memory
 from engine.worker.drawing import draw
 from engine.worker.execution import DeviceLost
+from engine.worker.line import Line
 from engine.worker.loading import DEFAULT_MAX_BATCH, LoadedModel, last_lines, load_model
 from engine.worker.preparing import prepare
 from engine.worker.sandbox import Reached
@@ -82,7 +84,7 @@ class WorkerLoop:
         self._leave = leave
         self._lock = threading.Lock()
         self._batches: dict[Any, _Batch] = {}
-        self._to_execute: queue.Queue[_Batch] = queue.Queue(maxsize=1)
+        self._to_execute: Line[_Batch] = Line(self._may_share, lambda batch: batch.recalled)
         self._to_decode: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
         self._to_measure: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._to_refine: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -94,7 +96,7 @@ class WorkerLoop:
         self._keeps_memory = False
         self._preparing = False
         self._preparation: Preparation | None = None
-        """As the parent was told it."""
+        """As the parent was told it. Under the lock, as ``_told_fits`` is: several executing threads tell."""
 
     def run(self) -> int:
         """Serve until ``stop`` or the end of the channel; the result is the exit code. Raises ProtocolError."""
@@ -150,6 +152,7 @@ class WorkerLoop:
             if batch is not None and given_back:
                 batch.recalled = True
                 del self._batches[batch_id]
+        self._to_execute.look_again()
         self._sender.send({"type": "recalled", "batch": batch_id, "ok": given_back})
 
     # -- the decoding thread ---------------------------------------------------------------------------------------
@@ -188,17 +191,31 @@ class WorkerLoop:
         except EngineError as error:
             self._sender.send({"type": "failed", "error": error_json(error)})
             self._leave(0)
+        model.executor.is_alone = lambda: len(self._batches) <= 1
         self._model = model
         self._sender.send({"type": "ready", "info": model.info() | {"keeps_memory": self._keeps_memory}})
         self._ready.set()
-        while True:
-            batch = self._to_execute.get()
+        self._execute_batches(model, 0)
+
+    def _execute_batches(self, model: LoadedModel, number: int) -> None:
+        """Stream ``number``: run batches as long as it is one of them."""
+        while (taken := self._to_execute.take(number)) is not None:
+            batch, has_run = taken
             with self._lock:
-                if batch.recalled:
-                    continue
-                batch.started = True
-            self._sender.send({"type": "started", "batch": batch.id})
-            self._execute(model, batch)
+                batch.started = not batch.recalled
+            if batch.started:
+                self._sender.send({"type": "started", "batch": batch.id})
+                self._execute(model, batch)
+            has_run()
+
+    def _may_share(self, batch: _Batch) -> bool:
+        """Whether a batch may run beside others: each of its calls is one that the prepared model takes."""
+        assert self._model is not None
+        executor = self._model.executor
+        prepared = executor.prepared
+        if prepared is None or prepared.streams == 1:
+            return False
+        return prepared.takes_all((work for work in batch.works if isinstance(work, Work)), executor.max_rows)
 
     def _load(self, header: dict[str, Any]) -> LoadedModel:
         try:
@@ -248,13 +265,13 @@ class WorkerLoop:
         done: dict[str, Any] = {
             "type": "done", "batch": batch.id, "items": items, "inferences": model.executor.inferences,
         }  # fmt: skip
-        if model.executor.fits != self._told_fits:
-            done["max_batch_size"] = self._told_fits = model.executor.fits
         with self._lock:
+            if model.executor.fits != self._told_fits:
+                done["max_batch_size"] = self._told_fits = model.executor.fits
             del self._batches[batch.id]
         self._sender.send(done, buffers)
-        if model.executor.has_withdrawn and self._preparation is not None and self._preparation.steps:
-            self._tell_preparation(self._preparation.withdrawn(Reason.FAILED))
+        if model.executor.has_withdrawn:
+            self._withdraw()
 
     def _finish(
         self, model: LoadedModel, item_id: str, work: Work | EngineError
@@ -278,14 +295,26 @@ class WorkerLoop:
         work = self._decode(golden, buffers) if golden is not None else None
         preparation, prepared = prepare(model, work if isinstance(work, Work) else None)
         # Told first: what it does from now on may have to be told as well.
-        self._tell_preparation(preparation)
+        with self._lock:
+            self._preparation = preparation
+        self._sender.send({"type": "prepared", "preparation": preparation.to_json()})
         model.executor.knee = preparation.batch
+        self._to_execute.streams = preparation.streams  # before what may be withdrawn, which makes it one again
         model.executor.prepared = prepared
+        for number in range(1, preparation.streams):
+            arguments = (self._execute_batches, model, number)
+            threading.Thread(target=self._guard, args=arguments, name=f"execute-{number}", daemon=True).start()
         give_back_freed_memory()
 
-    def _tell_preparation(self, preparation: Preparation) -> None:
-        self._preparation = preparation
-        self._sender.send({"type": "prepared", "preparation": preparation.to_json()})
+    def _withdraw(self) -> None:
+        """Tell, once, that the prepared model is not used any more; batches run one at a time again."""
+        with self._lock:
+            told = self._preparation
+            if told is None or told.state is not PreparationState.USED:
+                return
+            self._preparation = withdrawn = told.withdrawn(Reason.FAILED)
+        self._to_execute.streams = 1
+        self._sender.send({"type": "prepared", "preparation": withdrawn.to_json()})
 
     # -- the refining thread ---------------------------------------------------------------------------------------
     def _refine_results(self) -> None:

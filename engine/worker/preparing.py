@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from engine.codecs.arrays import numpy_dtype
 from engine.model_spec import ModelSpec, TensorSpec
-from engine.preparation import Preparation, PreparationState, Reason, Step
+from engine.preparation import MAX_STREAMS, Preparation, PreparationState, Reason
 from engine.worker.execution import Executor, Prepared, Shape, fill_rows, shape_of
 from engine.worker.loading import LoadedModel, sample_shape
-from engine.worker.runtimes.base import NotPrepared, Preparable, Variant
+from engine.worker.runtimes.base import NotPrepared, Preparable, Threaded, Variant
 from engine.worker.tasks.base import Arrays
 from engine.worker.work import Work
 
@@ -53,6 +53,9 @@ _BESIDE_S = 0.0005
 """What a batch costs beside the model's run."""
 _KNEE = 0.9
 """The fewest rows that reach this share of the best throughput are as many as are worth waiting for."""
+STREAM_FROM_S = 0.002
+"""A model that takes less for a full batch on one thread runs one batch at a time: what lies beside the model holds
+Python's lock, and threads that wait for that win nothing."""
 
 Run = Callable[[Arrays], Arrays]
 
@@ -93,14 +96,21 @@ class _Trial:
 
     def run(self) -> tuple[Preparation, Prepared | None]:
         self._collect_cases()
-        run, steps, reason = self._try_variants()
-        gain = self._gain(self._executor.run_untouched, run) if steps else None
-        batch = self._knee(run)
-        if not steps:
-            return Preparation(PreparationState.UNUSED, reason=reason, batch=batch), None
+        variant, reason = self._try_variants()
+        if variant is None:
+            knee = self._knee(self._executor.run_untouched)
+            return Preparation(PreparationState.UNUSED, reason=reason, batch=knee), None
+        gain = self._gain(self._executor.run_untouched, variant.run)
+        may_stream = self._may_stream(variant)
+        if may_stream:
+            self._executor.use_threads(1)  # as it runs where several batches wait, which is when rows matter
+        batch = self._knee(variant.run)
+        streams = self._streams(variant.run, batch) if may_stream else 1
         shapes: frozenset[Shape] = frozenset(shape_of(case.batch) for case in self._cases)
-        told = Preparation(PreparationState.USED, steps, None if gain is None else round(gain, 2), batch=batch)
-        return told, Prepared(run, shapes, max(self._by_rows))
+        told = Preparation(
+            PreparationState.USED, variant.steps, None if gain is None else round(gain, 2), batch=batch, streams=streams
+        )
+        return told, Prepared(variant.run, shapes, max(self._by_rows), streams)
 
     # -- what to compare on ----------------------------------------------------------------------------------------
     def _collect_cases(self) -> None:
@@ -177,28 +187,28 @@ class _Trial:
         return None if not told or any(dtype.kind not in "biuf" for _, dtype, _ in told) else told
 
     # -- comparing -------------------------------------------------------------------------------------------------
-    def _try_variants(self) -> tuple[Run, tuple[Step, ...], Reason]:
-        """The fastest way that is right, the steps it is made of (none: the untouched model), and why not more."""
-        best: Run = self._executor.run_untouched
-        steps: tuple[Step, ...] = ()
+    def _try_variants(self) -> tuple[Variant | None, Reason]:
+        """The fastest way that is right (None: the untouched model), and why not more."""
+        best: Variant | None = None
         reason = Reason.UNKNOWN
         if not isinstance(self._runtime, Preparable):
-            return best, steps, reason
+            return best, reason
         variants = self._runtime.variants(self._cases[0].batch)
         keep = None
         try:
             while True:
                 variant = variants.send(keep)  # type: ignore[arg-type]  # the first is None, as generators want it
-                refusal = variant.reason if isinstance(variant, NotPrepared) else self._refusal(variant, best)
+                before = self._executor.run_untouched if best is None else best.run
+                refusal = variant.reason if isinstance(variant, NotPrepared) else self._refusal(variant, before)
                 keep = refusal is None
                 if refusal is not None:
                     reason = refusal
                 elif isinstance(variant, Variant):
-                    best, steps = variant.run, variant.steps
+                    best = variant
         except StopIteration:
-            return best, steps, reason
+            return best, reason
         except NotPrepared as refused:
-            return best, steps, refused.reason
+            return best, refused.reason
         finally:
             variants.close()
 
@@ -237,6 +247,16 @@ class _Trial:
         best = min(each.values())
         knee = next(rows for rows in numbers if each[rows] * _KNEE <= best)
         return None if knee == numbers[-1] else knee
+
+    def _may_stream(self, variant: Variant) -> bool:
+        """Whether several threads may run it at once, each with one thread of its own for an operator."""
+        return variant.is_shared and self._runtime.device == "cpu" and isinstance(self._runtime, Threaded)
+
+    def _streams(self, run: Run, batch: int | None) -> int:
+        """How many batches are worth running at once: one a core, unless what is beside the model outweighs it."""
+        rows = max(n for n in self._by_rows if n <= (batch or n))
+        (least,) = self._least_seconds([(run, self._by_rows[rows])])
+        return min(self._executor.threads, MAX_STREAMS) if least >= STREAM_FROM_S else 1
 
     def _least_seconds(
         self, calls: Sequence[tuple[Run, Arrays]], clock: Callable[[], float] = time.perf_counter

@@ -145,7 +145,7 @@ def test_a_long_batch_is_no_hang(tmp_path: Path) -> None:
 
 LIES = [
     "wrong_length", "wrong_id", "missing_item", "not_a_result", "garbage", "pickle", "flood", "partial_frame",
-    "huge_header", "huge_buffer", "duplicate_done",
+    "huge_header", "huge_buffer", "duplicate_done", "started_twice",
 ]  # fmt: skip
 
 

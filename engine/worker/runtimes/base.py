@@ -81,10 +81,12 @@ class NotPrepared(Exception):
 @dataclass(frozen=True, slots=True)
 class Variant:
     """Another way to run a loaded model, made of ``steps``. ``run`` shares nothing that it changes with the untouched
-    model, so that both may run at once, each in one thread."""
+    model, so that both may run at once. ``is_shared``: it has no state at all, so that any number of threads may run it
+    at once; else one."""
 
     steps: tuple[Step, ...]
     run: Callable[[Mapping[str, NDArray[Any]]], Arrays]
+    is_shared: bool = False
 
 
 @runtime_checkable
@@ -96,6 +98,14 @@ class Preparable(Protocol):
         the next may stand on it. A NotPrepared says of one that it could not be made. ``sample`` are inputs like those
         to come. Called, and the variants run, in a thread that is not the executing one. Raises NotPrepared.
         """
+
+
+@runtime_checkable
+class Threaded(Protocol):
+    """A runtime whose operators' threads are each calling thread's own affair, and may change from call to call."""
+
+    def use_threads(self, threads: int) -> None:
+        """What the calling thread runs from now on takes so many threads for one operator."""
 
 
 def unique_names(names: list[str]) -> list[str]:

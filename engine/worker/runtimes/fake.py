@@ -39,6 +39,11 @@ Options; "on" values compare with the first element of a row:
 ``counter_file``          path of the file, made where missing, that counts for these; needed with them
 ``started_file``          path of a file that is made when a run begins (a test waits for it)
 ``gate_file``             path of a file: a run waits until it exists
+``gates_file``            path of any file: a run with first value 3 makes ``3.begun`` beside it, which has the number
+                          of threads it may use, and waits as long as there is ``3.closed``
+``streams``               true: it knows a faster way to run itself, which several threads may run at once: without
+                          ``delay_s``, each run taking 3 ms
+``stream_file``           path of a file: that way fails as soon as it exists
 ========================  ============================================================================================
 """
 
@@ -50,7 +55,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +65,14 @@ from numpy.typing import NDArray
 from engine.errors import LoadFailed
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec, TensorSpec
-from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, ReportStage
+from engine.preparation import Reason, Step
+from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, NotPrepared, ReportStage, Variant
 
 CRASH_CODE = 9
 _STAGES = (LoadStage.IMPORTING, LoadStage.READING, LoadStage.BUILDING, LoadStage.MOVING)
 _CHUNK = 1 << 20
 _DEFAULT_LABELS = 3
+_STREAM_S = 0.003
 
 
 class FakeOutOfMemory(MemoryError):
@@ -86,6 +93,7 @@ class FakeRuntime:
         self._labels = 0
         self._kept: list[NDArray[Any]] = []
         self._first_input = "x"
+        self._threads = threading.local()
 
     @property
     def device(self) -> str:
@@ -148,10 +156,31 @@ class FakeRuntime:
         if (gate := options.get("gate_file")) is not None:
             while not Path(gate).exists():
                 time.sleep(0.005)
-        time.sleep(float(options.get("delay_s", 0.0)))
+        return self._run(inputs, float(options.get("delay_s", 0.0)))
+
+    def variants(self, sample: Mapping[str, NDArray[Any]]) -> Generator[Variant | NotPrepared, bool, None]:
+        if not self._options.get("streams"):
+            raise NotPrepared(Reason.UNKNOWN)
+
+        def run(inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+            outputs = self._run(inputs, _STREAM_S)
+            if (broken := self._options.get("stream_file")) is not None and Path(broken).exists():
+                raise RuntimeError(f"{broken} exists")
+            return outputs
+
+        yield Variant((Step.FROZEN,), run, is_shared=True)
+
+    def use_threads(self, threads: int) -> None:
+        self._threads.of_one_call = threads
+
+    def _run(self, inputs: Mapping[str, NDArray[Any]], seconds: float) -> Arrays:
+        options = self._options
+        time.sleep(seconds)
         x = inputs[self._first_input]
         rows = len(x)
         flat = x.reshape(rows, -1) if x.size else x.reshape(rows, 0)
+        if (gates := options.get("gates_file")) is not None and flat.shape[1]:
+            _pass_gates(Path(gates).parent, flat[:, 0], getattr(self._threads, "of_one_call", 0))
         if rows > int(options.get("oom_above_rows", rows)):
             raise FakeOutOfMemory(f"{rows} rows")
         self._fail_on(flat)
@@ -216,6 +245,13 @@ class FakeRuntime:
                 return False
             handle.write(f"{fault}\n".encode("ascii"))
         return True
+
+
+def _pass_gates(folder: Path, values: NDArray[Any], threads: int) -> None:
+    for value in values.tolist():
+        (folder / f"{value:g}.begun").write_text(f"{threads}")
+        while (folder / f"{value:g}.closed").exists():
+            time.sleep(0.005)
 
 
 def _hang() -> None:

@@ -14,6 +14,8 @@
 ``huge_header``           a frame whose header claims four gigabytes
 ``huge_buffer``           a frame whose one buffer claims 2^60 bytes
 ``duplicate_done``        the reply twice
+``started_twice``         the batch starts once more before its reply
+``many_streams``          before the reply, a preparation that runs more batches at once than there are threads
 ========================  ============================================================================================
 """
 
@@ -25,6 +27,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from engine.preparation import Preparation, PreparationState, Step
 from engine.protocol import MAGIC, Buffer, encode_frame
 from engine.worker.channel import Channel
 
@@ -138,6 +141,19 @@ def _duplicate_done(
     channel.send(header, buffers)
 
 
+def _started_twice(
+    channel: Channel, header: dict[str, Any], buffers: Sequence[Buffer], options: dict[str, Any]
+) -> None:
+    channel.send({"type": "started", "batch": header["batch"]})
+    channel.send(header, buffers)
+
+
+def _many_streams(channel: Channel, header: dict[str, Any], buffers: Sequence[Buffer], options: dict[str, Any]) -> None:
+    told = Preparation(PreparationState.USED, (Step.FROZEN,), 2.0, streams=3)
+    channel.send({"type": "prepared", "preparation": told.to_json()})
+    channel.send(header, buffers)
+
+
 _ALTERED = {
     "wrong_length": _wrong_length,
     "wrong_shape": _wrong_shape,
@@ -154,5 +170,7 @@ _RAW = {
     "huge_header": _huge_header,
     "huge_buffer": _huge_buffer,
     "duplicate_done": _duplicate_done,
+    "started_twice": _started_twice,
+    "many_streams": _many_streams,
 }
 LIES = (*_ALTERED, *_RAW)

@@ -14,7 +14,14 @@ from engine.errors import LoadFailed
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec
 from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, NotPrepared, ReportStage, Variant
-from engine.worker.runtimes.torch_setup import choose_device, failure_kind, import_torch, to_array, to_tensor
+from engine.worker.runtimes.torch_setup import (
+    choose_device,
+    failure_kind,
+    import_torch,
+    to_array,
+    to_tensor,
+    use_threads,
+)
 from engine.worker.runtimes.torch_state import check_keys, chosen_dtype, placed, read_state, widened
 from engine.worker.runtimes.torch_variants import torch_variants
 from engine.worker.runtimes.torchscript import named_by
@@ -45,8 +52,8 @@ class StateDictRuntime:
 
     def load(self, spec: ModelSpec, device: str, threads: int, report: ReportStage) -> LoadedSignature:
         report(LoadStage.IMPORTING)
-        torch = import_torch()
-        torch.set_num_threads(threads)
+        import_torch()
+        use_threads(threads)
         self._threads = threads
         self._torch_device = choose_device(device)
         self._dtype = chosen_dtype(spec, self._torch_device)
@@ -88,6 +95,9 @@ class StateDictRuntime:
         assert self._module is not None
         assert self._torch_device is not None
         return torch_variants(self._module, self._call, sample, self._torch_device, self._dtype, self._threads)
+
+    def use_threads(self, threads: int) -> None:
+        use_threads(threads)
 
     def failure(self, error: Exception) -> FailureKind:
         return failure_kind(error, self._torch_device)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from engine.preparation import Reason, Step
 from engine.worker.runtimes.base import Arrays, NotPrepared, Variant
-from engine.worker.runtimes.torch_setup import to_array, to_tensor
+from engine.worker.runtimes.torch_setup import to_array, to_tensor, use_threads
 from engine.worker.runtimes.torch_state import placed, widened
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def torch_variants(
     """See :meth:`engine.worker.runtimes.base.Preparable.variants`. Raises NotPrepared."""
     import torch
 
-    # It holds for the thread that makes it: this one is timed against the executing one's settings.
-    torch.set_num_threads(threads)
+    # Of this thread: it is timed against the executing one's settings.
+    use_threads(threads)
     weights = [*module.parameters(), *module.buffers()]
     if sum(w.numel() * w.element_size() for w in weights) > MAX_WEIGHT_BYTES:
         raise NotPrepared(Reason.TOO_LARGE)
@@ -83,7 +83,7 @@ def torch_variants(
         ways.insert(0, (Step.TRACED, Step.FROZEN, Step.OPTIMISED))
     for way in ways:
         try:
-            graph, names = _traced(copied, call, given(sample), optimised=Step.OPTIMISED in way)
+            graph, names, is_shared = _traced(copied, call, given(sample), optimised=Step.OPTIMISED in way)
         except NotPrepared as refusal:
             yield refusal
             return  # every way begins with the same trace
@@ -98,12 +98,15 @@ def torch_variants(
                 # In the traced order: a client names its inputs in any.
                 return named(list(zip(names, graph(*[tensors[name] for name in sample]), strict=True)))
 
-        if (yield Variant((*kept, *way), run_graph)):
+        if (yield Variant((*kept, *way), run_graph, is_shared)):
             return
 
 
-def _traced(copied: Any, call: Call, tensors: dict[str, torch.Tensor], *, optimised: bool) -> tuple[Any, list[str]]:
-    """The graph of one run, which takes the tensors in their order and answers a tuple, and the outputs' names.
+def _traced(
+    copied: Any, call: Call, tensors: dict[str, torch.Tensor], *, optimised: bool
+) -> tuple[Any, list[str], bool]:
+    """The graph of one run, which takes the tensors in their order and answers a tuple, the outputs' names, and whether
+    several threads may run it at once.
 
     Raises NotPrepared for a module whose code looks at the values of tensors: a trace has only one of its ways.
     """
@@ -132,6 +135,7 @@ def _traced(copied: Any, call: Call, tensors: dict[str, torch.Tensor], *, optimi
         warnings.filterwarnings("always", category=tracer_warning, append=True)
         graph = torch.jit.trace(Flat().eval(), tuple(tensors.values()), check_trace=False)  # type: ignore[no-untyped-call]
         graph = torch.jit.freeze(graph)
+        is_shared = _is_stateless(graph.graph)
         if optimised:
             graph = torch.jit.optimize_for_inference(graph)
     told = [w for w in caught if issubclass(w.category, tracer_warning)]
@@ -139,4 +143,27 @@ def _traced(copied: Any, call: Call, tensors: dict[str, torch.Tensor], *, optimi
         raise NotPrepared(Reason.DEPENDS, str(told[0].message))
     for warning in caught:
         log.warning("%s", warning.message)
-    return graph, names
+    return graph, names, is_shared
+
+
+def _is_stateless(graph: Any) -> bool:
+    """Whether a run of the frozen graph leaves nothing behind: it asks its module for nothing (freezing leaves there
+    what is written to), writes to no constant, and calls nothing of Python's."""
+    try:
+        aliases = graph.alias_db()
+    except RuntimeError as error:  # an operator of which PyTorch does not know what it writes to
+        log.info("what the graph writes to cannot be told", exc_info=error)
+        return False
+
+    def nodes(block: Any) -> Iterator[Any]:
+        for node in block.nodes():
+            yield node
+            for inner in node.blocks():
+                yield from nodes(inner)
+
+    for node in nodes(graph):
+        if node.kind() in ("prim::GetAttr", "prim::SetAttr", "prim::CallMethod", "prim::PythonOp"):
+            return False
+        if node.kind() == "prim::Constant" and any(aliases.has_writers(value) for value in node.outputs()):
+            return False
+    return True

@@ -12,7 +12,14 @@ from engine.errors import LoadFailed, ModelCorrupt
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec
 from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, NotPrepared, ReportStage, Variant
-from engine.worker.runtimes.torch_setup import choose_device, failure_kind, import_torch, to_array, to_tensor
+from engine.worker.runtimes.torch_setup import (
+    choose_device,
+    failure_kind,
+    import_torch,
+    to_array,
+    to_tensor,
+    use_threads,
+)
 from engine.worker.runtimes.torch_state import chosen_dtype, placed, widened
 from engine.worker.runtimes.torch_variants import torch_variants
 
@@ -41,9 +48,9 @@ class TorchScriptRuntime:
 
     def load(self, spec: ModelSpec, device: str, threads: int, report: ReportStage) -> LoadedSignature:
         report(LoadStage.IMPORTING)
-        torch = import_torch()
-        # Of the thread that runs the model, which is this one: the setting does not hold for others.
-        torch.set_num_threads(threads)
+        import_torch()
+        # Of this thread, which runs the model: the setting does not hold for others.
+        use_threads(threads)
         self._threads = threads
         self._torch_device = choose_device(device)
         report(LoadStage.READING)
@@ -74,6 +81,9 @@ class TorchScriptRuntime:
         assert self._module is not None
         assert self._torch_device is not None
         return torch_variants(self._module, self._call, sample, self._torch_device, self._dtype, self._threads)
+
+    def use_threads(self, threads: int) -> None:
+        use_threads(threads)
 
     def failure(self, error: Exception) -> FailureKind:
         return failure_kind(error, self._torch_device)

@@ -15,7 +15,14 @@ from engine.errors import FrameworkMissing, LoadFailed, ModelCorrupt
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec, TensorSpec
 from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, NotPrepared, ReportStage, Variant
-from engine.worker.runtimes.torch_setup import choose_device, failure_kind, import_torch, to_array, to_tensor
+from engine.worker.runtimes.torch_setup import (
+    choose_device,
+    failure_kind,
+    import_torch,
+    to_array,
+    to_tensor,
+    use_threads,
+)
 from engine.worker.runtimes.torch_state import check_keys, chosen_dtype, placed, read_state, widened
 from engine.worker.runtimes.torch_variants import torch_variants
 from engine.worker.runtimes.torchscript import flatten
@@ -44,8 +51,8 @@ class TransformersRuntime:
 
     def load(self, spec: ModelSpec, device: str, threads: int, report: ReportStage) -> LoadedSignature:
         report(LoadStage.IMPORTING)
-        torch = import_torch()
-        torch.set_num_threads(threads)
+        import_torch()
+        use_threads(threads)
         self._threads = threads
         self._torch_device = choose_device(device)
         self._dtype = chosen_dtype(spec, self._torch_device)
@@ -78,6 +85,9 @@ class TransformersRuntime:
     def variants(self, sample: Mapping[str, NDArray[Any]]) -> Generator[Variant | NotPrepared, bool, None]:
         assert self._torch_device is not None
         return torch_variants(self._model, self._call, sample, self._torch_device, self._dtype, self._threads)
+
+    def use_threads(self, threads: int) -> None:
+        use_threads(threads)
 
     def failure(self, error: Exception) -> FailureKind:
         return failure_kind(error, self._torch_device)

@@ -458,3 +458,5 @@ def test_lies_in_the_message_are_what_they_say(tmp_path: Path) -> None:
     assert [i["id"] for i in replies["missing_item"][0].header["items"]] == ["a"]
     assert replies["not_a_result"][0].header["items"][0]["result"] == 42
     assert len(replies["duplicate_done"]) == 2
+    assert [m.type for m in replies["started_twice"]] == ["started", "done"]
+    assert [m.type for m in replies["many_streams"]] == ["prepared", "done"]

@@ -291,7 +291,18 @@ def test_the_executing_thread_goes_first() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"state": "great"}, {"steps": ["magic"]}, {"gain": float("nan")}, {"gain": -1}, {"batch": 0}, {"reason": 1}],
+    [
+        {"state": "great"},
+        {"steps": ["magic"]},
+        {"gain": float("nan")},
+        {"gain": -1},
+        {"batch": 0},
+        {"reason": 1},
+        {"streams": 0},
+        {"streams": 9},
+        {"streams": None},
+        {"streams": 2, "state": "unused"},
+    ],
 )
 def test_what_a_worker_tells_is_checked(change: dict[str, Any]) -> None:
     told = Preparation(PreparationState.USED, (Step.TRACED,), 2.0, batch=4).to_json()
