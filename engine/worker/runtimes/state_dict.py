@@ -42,7 +42,6 @@ class StateDictRuntime:
         self._module: torch.nn.Module | None = None
         self._torch_device: torch.device | None = None
         self._dtype: torch.dtype | None = None
-        self._threads = 1
         self._names: dict[str, str] = {}
         self._output_names: tuple[str, ...] = ()
 
@@ -54,7 +53,6 @@ class StateDictRuntime:
         report(LoadStage.IMPORTING)
         import_torch()
         use_threads(threads)
-        self._threads = threads
         self._torch_device = choose_device(device)
         self._dtype = chosen_dtype(spec, self._torch_device)
         module = _build(spec)
@@ -94,7 +92,7 @@ class StateDictRuntime:
     def variants(self, sample: Mapping[str, NDArray[Any]]) -> Generator[Variant | NotPrepared, bool, None]:
         assert self._module is not None
         assert self._torch_device is not None
-        return torch_variants(self._module, self._call, sample, self._torch_device, self._dtype, self._threads)
+        return torch_variants(self._module, self._call, sample, self._torch_device, self._dtype)
 
     def use_threads(self, threads: int) -> None:
         use_threads(threads)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine.preparation import Reason, Step
 from engine.worker.runtimes.base import Arrays, NotPrepared, Variant
-from engine.worker.runtimes.torch_setup import to_array, to_tensor, use_threads
+from engine.worker.runtimes.torch_setup import to_array, to_tensor
 from engine.worker.runtimes.torch_state import placed, widened
 
 if TYPE_CHECKING:
@@ -37,13 +37,10 @@ def torch_variants(
     sample: Mapping[str, NDArray[Any]],
     device: torch.device,
     dtype: torch.dtype | None,
-    threads: int,
 ) -> Generator[Variant | NotPrepared, bool, None]:
     """See :meth:`engine.worker.runtimes.base.Preparable.variants`. Raises NotPrepared."""
     import torch
 
-    # Of this thread: it is timed against the executing one's settings.
-    use_threads(threads)
     weights = [*module.parameters(), *module.buffers()]
     if sum(w.numel() * w.element_size() for w in weights) > MAX_WEIGHT_BYTES:
         raise NotPrepared(Reason.TOO_LARGE)

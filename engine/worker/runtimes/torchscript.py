@@ -38,7 +38,6 @@ class TorchScriptRuntime:
         self._module: torch.jit.ScriptModule | None = None
         self._torch_device: torch.device | None = None
         self._dtype: torch.dtype | None = None
-        self._threads = 1
         self._order: tuple[str, ...] = ()
         self._output_names: tuple[str, ...] = ()
 
@@ -51,7 +50,6 @@ class TorchScriptRuntime:
         import_torch()
         # Of this thread, which runs the model: the setting does not hold for others.
         use_threads(threads)
-        self._threads = threads
         self._torch_device = choose_device(device)
         report(LoadStage.READING)
         module = _read(spec)
@@ -80,7 +78,7 @@ class TorchScriptRuntime:
     def variants(self, sample: Mapping[str, NDArray[Any]]) -> Generator[Variant | NotPrepared, bool, None]:
         assert self._module is not None
         assert self._torch_device is not None
-        return torch_variants(self._module, self._call, sample, self._torch_device, self._dtype, self._threads)
+        return torch_variants(self._module, self._call, sample, self._torch_device, self._dtype)
 
     def use_threads(self, threads: int) -> None:
         use_threads(threads)

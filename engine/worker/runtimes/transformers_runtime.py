@@ -42,7 +42,6 @@ class TransformersRuntime:
         self._model: Any = None
         self._torch_device: torch.device | None = None
         self._dtype: torch.dtype | None = None
-        self._threads = 1
         self._outputs: frozenset[str] = frozenset()
 
     @property
@@ -53,7 +52,6 @@ class TransformersRuntime:
         report(LoadStage.IMPORTING)
         import_torch()
         use_threads(threads)
-        self._threads = threads
         self._torch_device = choose_device(device)
         self._dtype = chosen_dtype(spec, self._torch_device)
         transformers = import_transformers()
@@ -84,7 +82,7 @@ class TransformersRuntime:
 
     def variants(self, sample: Mapping[str, NDArray[Any]]) -> Generator[Variant | NotPrepared, bool, None]:
         assert self._torch_device is not None
-        return torch_variants(self._model, self._call, sample, self._torch_device, self._dtype, self._threads)
+        return torch_variants(self._model, self._call, sample, self._torch_device, self._dtype)
 
     def use_threads(self, threads: int) -> None:
         use_threads(threads)

@@ -5,6 +5,7 @@ Whether a way is faster is this machine's affair, and so no test says that one i
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -214,3 +215,18 @@ def test_a_saved_model_with_random_numbers_is_left_alone(tensorflow_models: Path
     with WorkerProcess() as worker:
         loaded(worker, spec_of(tensorflow_models / "noise", "saved_model"))
         assert prepared(worker) == Preparation(PreparationState.UNUSED, reason=Reason.RANDOM)
+
+
+def test_only_a_graph_without_state_is_run_by_several_threads_and_they_answer_the_same(torch_models: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.engine.worker.ask_streams", str(torch_models)],
+        cwd=Path(__file__).parents[3], env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "2"},
+        capture_output=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    told = json.loads(done.stdout)
+    graph = {"channels-last": False, "optimised": True, "frozen": True}
+    assert told["Convolutions"] == {"shared": graph, "asked": 300, "wrong": [], "threads_kept": True}
+    # It writes to a buffer of its module: two threads would answer each other's inputs.
+    assert told["Scratch"]["shared"] == dict.fromkeys(graph, False)
+    assert told["Scratch"]["asked"] == 0
