@@ -296,6 +296,9 @@ def _running_rows(entry: Mapping[str, Any]) -> list[EvidenceRow]:
         rows.append((tr("Batch"), tr("up to {count} at once").format(count=entry["max_batch_size"]), source))
     if prepared:
         rows.append((tr("Preparation"), *_preparation_words(prepared)))
+    if prepared and prepared["streams"] > 1:
+        words = tr("{count} batches at once").format(count=prepared["streams"])
+        rows.append((tr("Streams"), words, tr("each on one core; a batch alone has them all")))
     if entry.get("keeps_memory"):
         rows.append((tr("Heap"), tr("freed memory is kept for the next answer"), tr("set when its process started")))
     if entry.get("sandbox"):

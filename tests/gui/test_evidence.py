@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,13 @@ def test_every_format_has_a_name_for_people() -> None:
 
 
 def test_what_a_preparation_won_is_told_and_why_it_won_nothing() -> None:
-    told: dict[str, Any] = {"steps": ["channels-last", "traced"], "gain": 2.13, "reason": None, "batch": None}
+    told: dict[str, Any] = {
+        "steps": ["channels-last", "traced"],
+        "gain": 2.13,
+        "reason": None,
+        "batch": None,
+        "streams": 1,
+    }
 
     def words(**changes: Any) -> tuple[str, str]:
         row = rows_of(flowers(), preparation=told | changes)["Preparation"]
@@ -148,6 +155,13 @@ def test_rows_of_one_run_say_whether_a_probe_or_memory_bounds_them() -> None:
     told = Preparation(PreparationState.USED, (Step.TRACED,), 2.0, batch=4).to_json()
     assert rows_of(flowers(), max_batch_size=4, preparation=told)["Batch"].source.endswith("won nothing in a probe")
     assert rows_of(flowers(), max_batch_size=2, preparation=told)["Batch"].source == "as its memory allows"
+
+
+def test_streams_are_told_where_there_are_several() -> None:
+    told = Preparation(PreparationState.USED, (Step.TRACED,), 2.0)
+    assert "Streams" not in rows_of(flowers(), preparation=told.to_json())
+    row = rows_of(flowers(), preparation=replace(told, streams=2).to_json())["Streams"]
+    assert row.value == "2 batches at once"
 
 
 def test_a_heap_that_keeps_memory_is_told() -> None:
