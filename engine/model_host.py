@@ -65,7 +65,8 @@ _BUSY_STATES = (ModelState.STARTING, ModelState.LOADING, ModelState.WARMING)
 @dataclass(slots=True, eq=False)
 class _Batch:
     """Items sent to the worker and not yet answered. ``since``: when it started, or, before that, when the worker last
-    had something to show for itself. ``started``: it is not to be had back; ``told_started``: the worker said so."""
+    had something to show for itself. ``started``: it is not to be had back; ``told_started``: the worker said so, or
+    had nothing else to do."""
 
     id: int
     items: dict[str, Waiting[Job]]
@@ -708,7 +709,10 @@ class ModelHost:
     def _send(self, items: list[Waiting[Job]]) -> None:
         assert self._client is not None
         now = self._context.clock()
-        batch = _Batch(next(self._batch_ids), {item.id: item for item in items}, now)
+        is_lone = not self._batches
+        batch = _Batch(
+            next(self._batch_ids), {item.id: item for item in items}, now, started=is_lone, told_started=is_lone
+        )
         self._batches[batch.id] = batch
         for item in items:
             item.payload.state = RequestState.RUNNING
@@ -716,6 +720,7 @@ class ModelHost:
             {
                 "type": "batch",
                 "batch": batch.id,
+                **({"lone": True} if is_lone else {}),
                 "items": [item.payload.message_item(self._preprocessing) for item in items],
             },
             [buffer for item in items for buffer in item.payload.buffers],

@@ -9,6 +9,7 @@ Messages to a worker (``type`` and its fields; buffers in brackets)::
 
     load     spec, device, threads                       once, first
     batch    batch, items: [{id, content_type, params, kind, buffers: n, tensors?}]   [each item's buffers in order]
+             lone (true where set): it is the only one the worker has and counts as started, which is not told
              kind is "bytes" (one buffer), "rows" (one buffer: JSON list) or "tensors"
              (tensors: [{name, dtype, shape}], one buffer each); bytes that are a public protocol's body have
              wire: {protocol, …}, as :mod:`engine.codecs` reads it; draw: the answer is wanted as a picture

@@ -36,6 +36,11 @@ class Line(Generic[Batch]):
             self._streams = streams
             self._changed.notify_all()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether :meth:`put` would not wait. Only who puts can change that to the worse."""
+        return len(self._waiting) < self._streams
+
     def look_again(self) -> None:
         """One of those that wait may have been dropped."""
         with self._changed:

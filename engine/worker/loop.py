@@ -1,12 +1,12 @@
 """One model's process: receives messages, decodes, executes, answers. The protocol is in :mod:`engine.protocol`.
 
 Threads: the receiving one (the caller of :meth:`WorkerLoop.run`) never waits for work, so the channel is always
-drained; one decodes (pictures with helpers, :mod:`engine.worker.decoding`), one executes, so that a batch computes
-while the next is decoded; one refines, so that a slider
-does not wait for a batch; one measures the device's memory, for which it may have to wait; one, once it is told to,
-tries faster ways to run the model, and ends. Where it finds a way without state, that is run by several executing
-threads at once (*streams*). The model is loaded by the first of them: a framework's thread settings hold for the thread
-that makes them.
+drained, but reads a small batch itself where none is ahead of it: to hand it on would take longer. One decodes
+(pictures with helpers, :mod:`engine.worker.decoding`), one executes, so that a batch computes while the next is
+decoded; one refines, so that a slider does not wait for a batch; one measures the device's memory, for which it may
+have to wait; one, once it is told to, tries faster ways to run the model, and ends. Where it finds a way without state,
+that is run by several executing threads at once (*streams*). The model is loaded by the first of them: a framework's
+thread settings hold for the thread that makes them.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 DEVICE_LOST_CODE = 75
 """Exit code of a worker whose device can run nothing any more (sysexits' EX_TEMPFAIL: try again)."""
+LIGHT_BYTES = 1 << 14
+"""Bytes of a batch that is read where it is received."""
 FAULT_CODE = 70
 """Exit code after a fault of the worker itself (sysexits' EX_SOFTWARE)."""
 
@@ -59,6 +61,8 @@ class _Batch:
     items: list[dict[str, Any]]
     buffers: list[Sequence[Buffer]]
     works: list[Work | EngineError] = field(default_factory=list)
+    is_lone: bool = False
+    """The parent had nothing else with us when it sent it, and counts it as started."""
     started: bool = False
     recalled: bool = False
 
@@ -86,6 +90,8 @@ class WorkerLoop:
         self._batches: dict[Any, _Batch] = {}
         self._to_execute: Line[_Batch] = Line(self._may_share, lambda batch: batch.recalled)
         self._to_decode: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
+        self._in_decoding = 0
+        """Batches that the decoding thread has, or is to have."""
         self._to_measure: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._to_refine: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._ready = threading.Event()
@@ -125,7 +131,16 @@ class WorkerLoop:
             batch = _read_batch(message)
             with self._lock:
                 self._batches[batch.id] = batch
-            self._to_decode.put(batch)
+                read_here = not self._in_decoding and self._model is not None and _weight(batch) <= LIGHT_BYTES
+                read_here = read_here and self._to_execute.has_room
+                self._in_decoding += not read_here
+            if read_here:
+                batch.works = [
+                    self._decode(item, buffers) for item, buffers in zip(batch.items, batch.buffers, strict=True)
+                ]
+                self._hand_on(batch)
+            else:
+                self._to_decode.put(batch)
         elif message.type == "recall":
             self._recall(header["batch"])
         elif message.type == "limit":
@@ -162,9 +177,14 @@ class WorkerLoop:
         while True:
             batch = self._to_decode.get()
             batch.works = decoding.decode_all(batch)
-            batch.buffers.clear()
-            if not batch.recalled:
-                self._to_execute.put(batch)
+            self._hand_on(batch)
+            with self._lock:
+                self._in_decoding -= 1
+
+    def _hand_on(self, batch: _Batch) -> None:
+        batch.buffers.clear()
+        if not batch.recalled:
+            self._to_execute.put(batch)
 
     def _decode(self, item: dict[str, Any], buffers: Sequence[Buffer]) -> Work | EngineError:
         assert self._model is not None
@@ -204,7 +224,8 @@ class WorkerLoop:
             with self._lock:
                 batch.started = not batch.recalled
             if batch.started:
-                self._sender.send({"type": "started", "batch": batch.id})
+                if not batch.is_lone:
+                    self._sender.send({"type": "started", "batch": batch.id})
                 self._execute(model, batch)
             has_run()
 
@@ -381,9 +402,13 @@ def _read_batch(message: Message) -> _Batch:
             first += count
         if first != len(message.buffers):
             raise ProtocolError(f"a batch with {len(message.buffers)} buffers where its items have {first}")
-        return _Batch(message.header["batch"], items, buffers)
+        return _Batch(message.header["batch"], items, buffers, is_lone=message.header.get("lone") is True)
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"a batch that is not one: {error}") from error
+
+
+def _weight(batch: _Batch) -> int:
+    return sum(len(buffer) for buffers in batch.buffers for buffer in buffers)
 
 
 def _milliseconds(begun: float) -> float:

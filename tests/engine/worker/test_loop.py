@@ -195,6 +195,25 @@ def test_a_batch_that_has_not_started_can_be_recalled(worker: WorkerProcess, tmp
     assert [(m.type, m.header["batch"]) for m in rest] == [("done", 1), ("started", 3), ("done", 3)]
 
 
+def test_of_a_lone_batch_it_is_not_told_that_it_started(worker: WorkerProcess) -> None:
+    ready(worker, inputs=X)
+    header, buffers = item_of("r", rows(3))
+    worker.send({"type": "batch", "batch": 1, "lone": True, "items": [header]}, buffers)
+    done = worker.receive()
+    assert (done.type, read_done(done)[0]["id"]) == ("done", "r")
+    worker.send_batch(2, item_of("r", rows(3)))
+    assert [worker.receive().type for _ in range(2)] == ["started", "done"]
+
+
+def test_small_batches_overtake_no_large_one_that_is_still_to_be_read(worker: WorkerProcess) -> None:
+    ready(worker, inputs=X)
+    big = {"x": np.zeros((200_000, 2), dtype=np.float32)}
+    for number in range(6):
+        worker.send_batch(number, item_of("r", rows(number) if number % 2 else big))
+    messages = [worker.receive() for _ in range(12)]
+    assert [m.header["batch"] for m in messages if m.type == "done"] == list(range(6))
+
+
 def test_a_running_batch_does_not_hold_up_the_channel(worker: WorkerProcess, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     ready(worker, inputs=X, options={"gate_file": str(gate)})
