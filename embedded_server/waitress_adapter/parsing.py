@@ -6,11 +6,14 @@ RFC 9112 §5.2 (folded lines), §6.1 and §6.3 (framing), §7.1 (chunked).
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
 
 from waitress.adjustments import Adjustments
+from waitress.buffers import OverflowableBuffer
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
-from waitress.receiver import ChunkedReceiver
+from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 from waitress.utilities import (
     BadRequest,
     Error,
@@ -28,6 +31,20 @@ MOST_LINE = 8192
 _LONGEST_LINE = 18  # 16 hexadecimal digits and CRLF
 _LENGTH, _CODING = b"\r\ncontent-length:", b"\r\ntransfer-encoding:"  # waitress refuses a space before the colon
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
+_DIGITS = 18
+"""Of a length in a plain head."""
+_PLAIN = re.compile(
+    rb"([A-Z]++) (/(?!/)[!\"$->@-~]*+)(\?[!\"$-~]*+)? HTTP/(1\.[01])\r\n"  # origin form, without a fragment
+    rb"((?:[!#$%&'*+\-.^`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n)++)\r\n"  # no underscore: such fields are left out
+)
+"""A head that leaves no reader a choice: see :meth:`StrictParser._take_plain`. Nothing in it is tried twice."""
+_USUAL = (
+    "Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control", "Connection", "Content-Encoding",
+    "Content-Length", "Content-Type", "Cookie", "Expect", "Host", "Inference-Header-Content-Length", "Origin",
+    "Referer", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "User-Agent", "X-Request-Timeout-Ms",
+)  # fmt: skip
+_KEYS = {name: usual.upper().replace("-", "_") for usual in _USUAL for name in (usual, usual.lower())}
+"""Names of fields as most clients write them -> what waitress calls them."""
 
 
 class ChunkedBody(ChunkedReceiver):
@@ -91,6 +108,26 @@ class ChunkedBody(ChunkedReceiver):
         self._expects = "data" if self._left else "end of body"
 
 
+class WholeBody:
+    """A body that came with its head."""
+
+    completed = True
+    error = None
+
+    def __init__(self, body: bytes) -> None:
+        self._file = BytesIO(body)
+        self._length = len(body)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def getfile(self) -> BytesIO:
+        return self._file
+
+    def getbuf(self) -> BytesIO:
+        return self._file
+
+
 class UriTooLong(BadRequest):
     code = 414
     reason = "URI Too Long"
@@ -134,16 +171,22 @@ class StrictParser(HTTPRequestParser):
     """waitress's parser, and 400 for: folded lines, bare line feeds, Content-Length with Transfer-Encoding, either of
     them twice, Transfer-Encoding in HTTP/1.0, other versions of HTTP; 414 for a request line over :data:`MOST_LINE`.
 
-    Reads each byte of the head once. A head whose body is still to come is shown to ``gate`` before it is read: where
-    that says no, ``refused`` holds its verdict, the request is complete without a body, and its connection has to end.
+    What most clients write is read in one pass, which leaves what waitress's own reader would; everything else, and so
+    all that is refused, by that reader behind our checks. Reads each byte of a head once. A head whose body is still to
+    come is shown to ``gate`` before it is read: where that says no, ``refused`` holds its verdict, the request is
+    complete without a body, and its connection has to end.
     """
 
+    proxy_scheme = proxy_netloc = fragment = ""
+    first_line: Any  # the stub names other types
+    command: Any
     refused: Decision | None = None
     ride: Ride | None = None
     """Where the hot lane answers it: what does."""
 
     def __init__(self, adj: Adjustments, gate: Gate | None = None) -> None:
-        super().__init__(adj)
+        self.headers = {}
+        self.adj = adj
         self._gate = gate
         self._head = bytearray()
         self._taken = 0
@@ -158,7 +201,10 @@ class StrictParser(HTTPRequestParser):
         its connection is thrown away with it."""
         if self.completed:
             return 0
-        consumed = self._take_head(data) if self.body_rcv is None else self._take_body(data)
+        if self.body_rcv is not None:
+            consumed = self._take_body(data)
+        else:
+            consumed = (0 if self._head else self._take_plain(data)) or self._take_head(data)
         if self.ends_connection:
             self.completed = True
             self.expect_continue = False  # nobody should go on sending what is refused already
@@ -177,6 +223,58 @@ class StrictParser(HTTPRequestParser):
         self.error = error
         self.completed = True
         self.expect_continue = False
+
+    def _take_plain(self, data: bytes) -> int:
+        """Read a whole head, and a body that is here as well; 0, and nothing is touched, where it is not plain.
+
+        Plain is: a target that starts with one slash, HTTP/1.0 or 1.1, fields of which none comes twice, no
+        transfer coding, a length of digits alone, none of the limits near.
+        """
+        end = data.find(b"\r\n\r\n", 0, MOST_LINE) + 4
+        adj: Any = self.adj
+        if not 4 <= end < adj.max_request_header_size or (match := _PLAIN.fullmatch(data, 0, end)) is None:
+            return 0
+        method, path, query, version, fields = match.groups()
+        headers: dict[str, str] = {}
+        for line in fields[:-2].decode("latin-1").split("\r\n"):
+            name, _, value = line.partition(":")
+            key = _KEYS.get(name) or name.upper().replace("-", "_")
+            if key in headers:
+                return 0
+            headers[key] = value.strip(" \t")
+        digits = headers.get("CONTENT_LENGTH", "0")
+        if "TRANSFER_ENCODING" in headers or not digits.isdecimal() or len(digits) > _DIGITS:
+            return 0
+        self.first_line = data[: match.end(4)]
+        self.headers = headers
+        self.header_bytes_received = end
+        self.headers_finished = True
+        self.command = method.decode()
+        self.path = (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1")
+        self.request_uri = (path + query if query else path).decode()
+        self.query = query[1:].decode() if query else ""
+        self.version = version.decode()
+        self.url_scheme = adj.url_scheme
+        connection = headers["CONNECTION"].lower() if "CONNECTION" in headers else ""
+        if version == b"1.1":
+            self.connection_close = connection == "close"
+            self.expect_continue = "EXPECT" in headers and headers["EXPECT"].lower() == "100-continue"
+        else:
+            self.connection_close = connection != "keep-alive"
+        length = int(digits)
+        self.content_length = length
+        if not length:
+            self._begin_body(len(data) - end)
+        elif length > len(data) - end or self.expect_continue or length >= adj.max_request_body_size:
+            self.body_rcv = FixedStreamReceiver(length, OverflowableBuffer(adj.inbuf_overflow))
+            self._begin_body(len(data) - end)
+        else:
+            whole: Any = WholeBody(data[end : end + length])
+            self.body_rcv = whole
+            self.body_bytes_received = length
+            self.completed = True
+            return end + length
+        return end
 
     def _take_head(self, data: bytes) -> int:
         head, before = self._head, len(self._head)
@@ -220,6 +318,10 @@ class StrictParser(HTTPRequestParser):
         except TransferEncodingNotImplemented as error:
             self.error = ServerNotImplemented(str(error))
             return
+        self._begin_body(rest)
+
+    def _begin_body(self, rest: int) -> None:
+        """The head was read. ``rest`` bytes are here behind it."""
         if self.body_rcv is None:
             self.completed = True
             self.expect_continue = False  # waitress would forget that this request is complete (RFC 9110 §10.1.1)
@@ -253,7 +355,10 @@ class StrictParser(HTTPRequestParser):
     def parse_header(self, header_plus: bytes) -> None:
         """Raises ParsingError (400), TransferEncodingNotImplemented (501)."""
         coded = _check_framing(header_plus)
-        super().parse_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # of int() over 4300 digits, of urlsplit() over half a bracket
+            raise ParsingError(f"Unreadable head: {error}") from error
         if self.version not in ("1.0", "1.1"):
             raise ParsingError("Not HTTP/1.0 or HTTP/1.1")
         if coded and self.version != "1.1":

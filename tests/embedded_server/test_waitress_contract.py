@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
+from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
-from waitress.receiver import ChunkedReceiver
+from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 from waitress.server import TcpWSGIServer, create_server
 from waitress.task import ErrorTask, Task, ThreadedTaskDispatcher, WSGITask
 
@@ -53,6 +54,10 @@ NAMES: list[tuple[type, str, list[str]]] = [
     (HTTPChannel, "check_client_disconnected", ["self"]),
     (HTTPRequestParser, "received", ["self", "data"]),
     (HTTPRequestParser, "parse_header", ["self", "header_plus"]),
+    (HTTPRequestParser, "__init__", ["self", "adj"]),
+    (HTTPRequestParser, "get_body_stream", ["self"]),
+    (FixedStreamReceiver, "__init__", ["self", "cl", "buf"]),
+    (OverflowableBuffer, "__init__", ["self", "overflow"]),
     (ChunkedReceiver, "received", ["self", "s"]),
     (ChunkedReceiver, "getbuf", ["self"]),
     (ChunkedReceiver, "__len__", ["self"]),
@@ -98,6 +103,7 @@ def test_fields_of_a_live_server() -> None:
         parser: Any = HTTPRequestParser(Adjustments())
         fields = ("completed", "headers_finished", "header_plus", "chunked", "body_rcv", "version", "error")
         assert all(hasattr(parser, name) for name in (*fields, "expect_continue"))
+        assert set(vars(parser)) == {"headers", "adj"}  # what StrictParser makes itself
         fields = ("requests_lock", "will_close", "close_when_flushed", "total_outbufs_len", "last_activity", "request")
         with socket.socket() as conn:
             channel: Any = HTTPChannel(server, conn, ("127.0.0.1", 1), server.adj, map=server._map)

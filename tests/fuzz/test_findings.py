@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waitress.adjustments import Adjustments
 
 from engine.codecs import open_inference, tensorflow_serving
 from engine.codecs.arrays import read_npy
@@ -117,6 +118,16 @@ def test_f10_what_a_request_wants_of_an_output_can_be_sent_back() -> None:
     assert found.echo == {"outputs": [{"name": "y", "parameters": {"binary_data": True, "classification": 0}}]}
     with pytest.raises(Malformed, match="classification"):
         open_inference.read(given % (b'"classification":' + deep), {}, FACE)
+
+
+@pytest.mark.parametrize(
+    "head", [b"GET http://[/ HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n"]
+)
+def test_f11_what_python_cannot_read_in_a_head_is_malformed(head: bytes) -> None:
+    """Once a ValueError of urlsplit() or int(), which waitress answers by closing the connection."""
+    reading = ours(head + b"Host: a\r\n\r\n", limits=Adjustments(max_request_header_size=1 << 16))
+    assert (reading.end, reading.requests) == ("refused", [])
+    assert reading.reason.startswith("400 Unreadable head")
 
 
 def test_every_finding_has_its_test() -> None:
