@@ -257,9 +257,14 @@ class DoorMiddleware:
         answered = _Answered()
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            headers = [*headers, *cors_headers(decision)]
+            if decision.cors_origin:
+                headers = [*headers, *cors_headers(decision)]
             answered.status = int(status[:3])
-            answered.sent = next((int(v) for k, v in headers if k.lower() == "content-length" and v.isdecimal()), 0)
+            answered.sent = 0
+            for name, value in headers:
+                if name.lower() == "content-length" and value.isdecimal():
+                    answered.sent = int(value)
+                    break
             return start_response(status, headers, exc_info)
 
         try:

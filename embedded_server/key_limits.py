@@ -36,16 +36,18 @@ class KeyLimits:
 
     def wait_s(self, key: KeyDigest) -> float | None:
         """After how many seconds to ask again, None where a question would be let in; nothing is counted."""
+        if key.per_minute is None and key.at_once is None:
+            return None
         with self._lock:
             return self._wait_s(key)
 
     def _wait_s(self, key: KeyDigest) -> float | None:
-        now = self._clock()
-        asked = self._asked.setdefault(key.name, deque())
-        while asked and now - asked[0] >= WINDOW_S:
-            asked.popleft()
-        if key.per_minute is not None and len(asked) >= key.per_minute:
-            return WINDOW_S - (now - asked[0]) if asked else WINDOW_S
+        if key.per_minute is not None:
+            now, asked = self._clock(), self._asked.setdefault(key.name, deque())
+            while asked and now - asked[0] >= WINDOW_S:
+                asked.popleft()
+            if len(asked) >= key.per_minute:
+                return WINDOW_S - (now - asked[0]) if asked else WINDOW_S
         if key.at_once is not None and self._inside.get(key.name, 0) >= key.at_once:
             return 1.0
         return None

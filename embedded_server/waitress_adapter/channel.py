@@ -36,10 +36,12 @@ BODY_GRACE_S = 5.0
 _DECIDING = tuple((name, name.upper().replace("-", "_")) for name in DECIDING)
 """Header fields, and what waitress's parser calls them."""
 
-_NAME = itemgetter(0)
-
 ONE_WRITE = 1 << 16
 """Bytes of a body that is sent together with its head."""
+
+_NAME = itemgetter(0)
+_http_date = lru_cache(4)(build_http_date)
+"""By whole seconds of Unix time."""
 
 _CODES = {
     400: "malformed",
@@ -61,6 +63,12 @@ class Pace:
     body_s: float = 60.0
     reply_s: float = 30.0
     bytes_per_s: int = 16 << 10
+
+
+@lru_cache(64)
+def _capitalized(name: str) -> str:
+    """The name of a field of an answer as waitress writes it. The application names them, not the client."""
+    return "-".join([word.capitalize() for word in name.split("-")])
 
 
 def peer_lane(address: str) -> Lane:
@@ -106,32 +114,45 @@ class ClosingTask(WSGITask):
     def build_response_header(self) -> bytes:
         if self.channel.http_server.draining or _refused(self.request) is not None:
             self.set_close_on_finish()
-        return super().build_response_header()
+        return self._short_header() or super().build_response_header()
+
+    def _short_header(self) -> bytes:
+        """What waitress would make, for an answer of a known length in HTTP/1.1; empty, and nothing is touched, for
+        every other."""
+        if self.version != "1.1" or self.channel.adj.ident or not self.has_body:
+            return b""
+        fields = [(_capitalized(name), value) for name, value in self.response_headers]
+        names = {name for name, _ in fields}
+        if "Content-Length" not in names or "Date" in names or "Server" in names:
+            return b""
+        self.response_headers = fields
+        request: Any = self.request
+        if request.headers.get("CONNECTION", "").lower() == "close":
+            self.set_close_on_finish()
+        fields.append(("Date", _http_date(int(self.start_time))))
+        lines = "".join([f"{name}: {value}\r\n" for name, value in sorted(fields, key=_NAME)])
+        return f"HTTP/1.1 {self.status}\r\n{lines}\r\n".encode("latin-1")
+
+    def write(self, data: bytes) -> None:
+        """Head and body in one piece, where that is not long: one call of the system, and one wake-up of the client."""
+        length = self.content_length
+        if self.wrote_header or not self.complete or length is None or not 0 < len(data) <= min(length, ONE_WRITE):
+            super().write(data)
+            return
+        head = self.build_response_header()
+        self.wrote_header = True
+        if not self.has_body or self.chunked_response:
+            self.channel.write_soon(head)
+            super().write(data)
+            return
+        self.content_bytes_written = len(data)
+        self.channel.write_soon(head + data)
 
 
 class ReplyTask(ClosingTask):
-    """Writes an answer that is there: ``ready`` is its status line, headers and body. It has a body and says how long
-    that is, and says neither Connection, Date nor Server itself."""
+    """Writes an answer that is there: ``ready`` is its status line, headers and body."""
 
     ready: tuple[str, list[tuple[str, str]], bytes]
-
-    def build_response_header(self) -> bytes:
-        """What waitress's own would be, written in one go where the connection stays open."""
-        request: Any = self.request
-        if (
-            self.version != "1.1"
-            or self.close_on_finish
-            or self.channel.http_server.draining
-            or _refused(request) is not None
-            or request.headers.get("CONNECTION", "").lower() == "close"
-        ):
-            return super().build_response_header()
-        lines = [(_as_written(name), value) for name, value in self.response_headers]
-        if ident := self.channel.adj.ident:
-            lines.append(("Server", ident))
-        lines.append(("Date", _http_date(int(self.start_time))))
-        lines.sort(key=_NAME)
-        return "\r\n".join([f"HTTP/1.1 {self.status}", *map(": ".join, lines), "", ""]).encode("latin-1")
 
     def execute(self) -> None:
         self.status, self.response_headers, body = self.ready
@@ -143,15 +164,6 @@ class ReplyTask(ClosingTask):
         head = self.build_response_header()
         self.wrote_header = True
         self.channel.write_soon(head + body)
-
-
-@lru_cache(256)
-def _as_written(name: str) -> str:
-    """The name of a header field as waitress writes it."""
-    return "-".join(part.capitalize() for part in name.split("-"))
-
-
-_http_date = lru_cache(4)(build_http_date)
 
 
 def _refused(request: Any) -> Decision | None:
@@ -236,6 +248,19 @@ class Channel(HTTPChannel):
         sent = int(super().send(data, False))
         self._sent += sent
         return sent
+
+    def write_soon(self, data: Any) -> int:
+        """As waitress's. What is short goes to the socket at once where nothing waits before it: lying in a buffer it
+        would send the loop round and round until this thread has sent it."""
+        with self.outbuf_lock:
+            if self.total_outbufs_len or not self.connected or type(data) is not bytes or len(data) > ONE_WRITE:
+                return int(super().write_soon(data))
+            try:
+                sent = self.send(data, False)
+            except OSError:
+                sent = 0  # it is tried again, and waitress sees the error itself
+            self.last_activity = time.time()
+            return sent + (int(super().write_soon(data[sent:])) if sent < len(data) else 0)
 
     def _flush_some(self, do_close: bool = True) -> bool:
         # waitress's loop flushes without the lock where no request is under way, and so, at that moment, may the thread

@@ -135,6 +135,8 @@ class DrainableServer(TcpWSGIServer):
     ) -> None:
         self.draining = False
         self.loop_thread: int | None = None
+        self.woken = False
+        """Whether the loop was woken since it last looked at the lane and its channels."""
         self.lane = LaneLoop(self, lane) if lane is not None else None
         self.check = check
         self.budget = budget
@@ -160,8 +162,9 @@ class DrainableServer(TcpWSGIServer):
         return threading.get_ident() == self.loop_thread
 
     def pull_trigger(self) -> None:
-        """Wake the loop, where that is not the caller itself."""
-        if not self.is_on_loop:
+        """Wake the loop, where that is not the caller itself, and nobody else has done so already."""
+        if not (self.woken or self.is_on_loop):
+            self.woken = True
             super().pull_trigger()
 
     def refused(self, request_id: str, code: str, peer: str) -> None:
@@ -376,9 +379,10 @@ class HttpServer:
         poll = wasyncore.poll2 if server.adj.asyncore_use_poll else wasyncore.poll
         try:
             while server._map:
-                poll(server.adj.asyncore_loop_timeout, server._map)
+                server.woken = False  # what changes after this wakes the loop anew, what did before is seen below
                 if server.lane is not None:
                     server.lane.run()
+                poll(server.adj.asyncore_loop_timeout, server._map)
         except Exception:
             log.exception("the server's loop ended by an error")
             if server.lane is not None:

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
-from waitress import wasyncore
+from waitress import utilities, wasyncore
 from waitress.adjustments import Adjustments
 from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
@@ -31,7 +31,7 @@ from embedded_server.waitress_adapter.channel import Channel
 from tests.embedded_server.conftest import server_threads, settings, until
 from tests.embedded_server.wire import Answer, Wire
 
-NAMES: list[tuple[type, str, list[str]]] = [
+NAMES: list[tuple[Any, str, list[str]]] = [
     (TcpWSGIServer, "accept", ["self"]),
     (TcpWSGIServer, "set_reuse_addr", ["self"]),
     (TcpWSGIServer, "set_socket_options", ["self", "conn"]),
@@ -72,6 +72,8 @@ NAMES: list[tuple[type, str, list[str]]] = [
     (ThreadedTaskDispatcher, "handler_thread", ["self", "thread_no"]),
     (HTTPChannel, "write_soon", ["self", "data"]),
     (Task, "write", ["self", "data"]),
+    (Task, "build_response_header", ["self"]),
+    (utilities, "build_http_date", ["when"]),
 ]
 
 
@@ -105,6 +107,7 @@ def test_fields_of_a_live_server() -> None:
         assert all(hasattr(parser, name) for name in (*fields, "expect_continue"))
         assert set(vars(parser)) == {"headers", "adj"}  # what StrictParser makes itself
         fields = ("requests_lock", "will_close", "close_when_flushed", "total_outbufs_len", "last_activity", "request")
+        fields = (*fields, "outbuf_lock")
         with socket.socket() as conn:
             channel: Any = HTTPChannel(server, conn, ("127.0.0.1", 1), server.adj, map=server._map)
             assert all(hasattr(channel, name) for name in (*fields, "requests", "addr", "connected"))
@@ -112,6 +115,8 @@ def test_fields_of_a_live_server() -> None:
             channel.handle_close()
             assert server.active_channels == {}
         assert ThreadedTaskDispatcher.stop_count == 0
+        fields = ("complete", "wrote_header", "content_length", "content_bytes_written", "chunked_response", "has_body")
+        assert all(hasattr(Task, name) for name in fields)
     finally:
         server.task_dispatcher.shutdown()
         wasyncore.close_all(server._map)
