@@ -86,12 +86,15 @@ def read_body(request: Request, limit: int, *, packed: bool = False, empty: bool
 
 
 def _received(request: Request, limit: int) -> bytes:
-    length = request.content_length
+    environ = request.environ
+    told = environ.get("CONTENT_LENGTH", "")
+    plain = told.isdecimal() and len(told) < 20 and "HTTP_TRANSFER_ENCODING" not in environ
+    length = int(told) if plain else request.content_length
     if length is not None and length > limit:
         raise _too_large(limit)
-    if length is None and not request.environ.get("wsgi.input_terminated"):
+    if length is None and not environ.get("wsgi.input_terminated"):
         length = 0
-    stream = request.environ["wsgi.input"]
+    stream = environ["wsgi.input"]
     most = limit + 1 if length is None else length
     parts: list[bytes] = []
     received = 0
