@@ -1,54 +1,80 @@
-"""Deskside beside its peers, in one run: ``python -m benchmarks.compare`` (``make bench``).
+"""Deskside beside its peers: ``python -m benchmarks.compare`` (``make bench``), into ``docs/performance.md``.
 
 A round starts each contestant in turn, asks it everything and ends it; rounds follow each other in turned order, so
 that what else the machine does falls on all. Ratios are taken within a round, and their median over the rounds counts.
-QUICK=1 takes a few peers, short times and no sweep; FULL=1 asks every kind of body at every number of connections.
-``ONLY=s,m`` runs some of: s, m, l, keras, window, footprint. Writes ``docs/performance.md``. Exit 1: an answer was
-wrong, refused, lost or doubled, or Deskside did not start.
+Which settings suit a peer best is swept first, and kept (``benchmarks/sweep.py``).
+
+Each part's results lie in ``.bench/results`` once it has ended, so a run that is cut short loses one part, and the
+report is composed of what lies there. By environment variables:
+
+- ``ONLY=s,m``: these parts, of s, m, l, keras, engine, window, footprint, load, profile, generator; the report goes to
+  ``.bench/performance.md``.
+- ``REPORT=1``: nothing is measured, ``docs/performance.md`` is composed of the parts that lie there.
+- ``SWEEP=1``: the peers' settings are swept anew.
+- ``QUICK=1``: a few peers, short times and no sweep, with results and a report of its own in ``.bench``.
+- ``FULL=1``: every kind of body at every number of connections, five rounds.
+- ``PYSPY=/path/to/py-spy``: where the time goes is looked at too (part profile).
+- ``BENCH_ENVIRONMENTS=/path``: the peers' environments, where another checkout has made them.
+
+Exit 1: an answer was wrong, refused, lost or doubled, or Deskside did not start; 2: the parts are of two machines.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
+from pathlib import Path
 
-from benchmarks import models, report
+from benchmarks import machine, models, parts, report
 from benchmarks.environments import NotInstalled, environment
 from benchmarks.floors import floors
 from benchmarks.load import BadAnswers, Outcome, ceiling
 from benchmarks.load import run as ask
-from benchmarks.machine import Busy, describe
 from benchmarks.models import BENCH
-from benchmarks.servers import KERAS_TUTORIAL, PEERS, ROOT, NotStarted, Server, Settings, deskside, running
-from benchmarks.verdicts import HEAD, PROMISES, Row
+from benchmarks.servers import CORES, KERAS_TUTORIAL, PEERS, ROOT, NotStarted, Server, Settings, deskside, running
+from benchmarks.sweep import Sweep, label, left_out
+from benchmarks.verdicts import (
+    FLOOR,
+    FLOOR_ONE,
+    HEAD,
+    KERAS_JPEG,
+    L_RAW,
+    M_JPEG,
+    M_RAW,
+    OURS_ONE_CORE,
+    S_C1,
+    S_C32,
+    S_UNIQUE,
+    Cell,
+    rows_of,
+)
 
 QUICK, FULL = bool(os.environ.get("QUICK")), bool(os.environ.get("FULL"))
 ONLY = [part for part in os.environ.get("ONLY", "").split(",") if part]
-ROUNDS = 3 if QUICK or not FULL else 5
-SECONDS = 1.0 if QUICK else 4.0
+ROUNDS = 5 if FULL else 2 if QUICK else 3
+SECONDS = 1.0 if QUICK else 3.0
 SWEEP_S = 2.0
-QUICK_PEERS = 3
+FLOOR_S = 1.0 if QUICK else 2.0
+QUICK_PEERS = 2
 UNIQUE = "x-request-id"
-OURS, OURS_KEYED, OURS_ONE_CORE = "Deskside", "Deskside with a key", "Deskside on one core"
-FLOOR, FLOOR_ONE = "bare loop, all cores", "bare loop, one core"
+MODELS = ("s", "m", "l", "keras")
+
+START_ESTIMATES = {
+    "": 7, "fastapi": 6, "flask": 5, "mlserver": 7, "litserve": 9, "bentoml": 11, "ray": 22, "keras": 12,
+}  # fmt: skip
+"""Seconds to start, settle and end, on two quiet cores."""
+ESTIMATES = {"generator": 15, "engine": 45, "window": 110, "footprint": 40, "load": 170, "profile": 45}
+BEGAN = time.monotonic()
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One question: a kind of body, how many connections, and whether each request's head differs."""
-
-    kind: str
-    connections: int
-    unique: bool = False
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind} c={self.connections}{', unique headers' if self.unique else ''}"
+def say(text: str) -> None:
+    """A line with the time since the start."""
+    minutes, seconds = divmod(int(time.monotonic() - BEGAN), 60)
+    print(f"[{minutes:3}:{seconds:02}] {text}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -57,69 +83,29 @@ class Contestant:
     settings: Settings
     only: tuple[Cell, ...] | None = None  # of the cells; None: all that the server knows
     cpu: int | None = None  # its only core; the generator then has the other one
+    suffix: str = ""
 
     @property
     def name(self) -> str:
         if not self.server.environment:
             return self.server.name if self.cpu is None else OURS_ONE_CORE
-        return self.server.name + (", prepared model" if self.settings.prepared else "")
-
-
-@dataclass
-class Results:
-    """All that was found; ``report.py`` writes it down."""
-
-    rates: dict[str, dict[str, dict[str, dict[int, float]]]] = field(default_factory=dict)  # model, cell, who, round
-    details: dict[str, dict[str, dict[str, Outcome]]] = field(default_factory=dict)  # of the last round
-    memory_mb: dict[str, dict[str, float]] = field(default_factory=dict)
-    sweeps: list[tuple[str, str, str, float]] = field(default_factory=list)  # model, peer, settings, rate
-    chosen: dict[str, dict[str, str]] = field(default_factory=dict)
-    not_run: dict[str, str] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    failed_answers: int = 0  # of Deskside
-    answers: int = 0  # of Deskside, checked
-    rows: list[Row] = field(default_factory=list)
-    window: dict[str, float] = field(default_factory=dict)
-    footprint: dict[str, float] = field(default_factory=dict)
-    ceilings: dict[str, Outcome] = field(default_factory=dict)
-    busy: Busy = field(default_factory=Busy)
-
-    def add(self, model: str, cell: str, contestant: str, number: int, rate: float) -> None:
-        self.rates.setdefault(model, {}).setdefault(cell, {}).setdefault(contestant, {})[number] = rate
-
-    def ratio(
-        self, model: str, cell: str, ours: str, others: Callable[[str], bool], theirs: str = ""
-    ) -> tuple[float, str] | None:
-        """Ours over the best of others, within each round; ``theirs``: their cell where it is another one."""
-        mine = self.rates.get(model, {}).get(cell, {}).get(ours, {})
-        found = self.rates.get(model, {}).get(theirs or cell, {})
-        peers = {name: rates for name, rates in found.items() if others(name) and mine.keys() & rates.keys()}
-        if not peers:
-            return None
-        best = max(peers, key=lambda name: statistics.median(peers[name].values()))
-        ratios = [mine[number] / peers[best][number] for number in sorted(mine.keys() & peers[best].keys())]
-        against = f"{statistics.median(peers[best].values()):.0f}/s of {best}"
-        rates = f"{statistics.median(mine.values()):.0f}/s against {against}"
-        return statistics.median(ratios), f"{rates}; rounds {min(ratios):.2f} to {max(ratios):.2f}"
-
-
-def is_peer(name: str) -> bool:
-    return not name.startswith("Deskside") and not name.startswith("bare loop") and not name.endswith("prepared model")
-
-
-def is_prepared(name: str) -> bool:
-    return name.endswith("prepared model")
+        return label(self.server, self.settings) + self.suffix
 
 
 class Comparison:
-    def __init__(self) -> None:
-        self.results = Results()
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._taking = parts.Taking("s", ROUNDS, SECONDS)
+
+    @property
+    def part(self) -> parts.Part:
+        return self._taking.part
 
     # -- asking -------------------------------------------------------------------------------------------------------
-    def _ask(self, contestant: Contestant, model: str, cells: list[Cell], seconds: float) -> dict[Cell, Outcome]:
+    def _ask(self, contestant: Contestant, cells: list[Cell], seconds: float) -> dict[Cell, Outcome]:
         """Start, ask, end. What failed is kept and fails the run; the rest goes on."""
-        found: dict[Cell, Outcome] = {}
-        with running(contestant.server, model, contestant.settings, contestant.cpu) as server:
+        part, found = self.part, {}
+        with running(contestant.server, part.name, contestant.settings, contestant.cpu) as server:
             for cell in cells:
                 if cell.kind not in contestant.server.questions:
                     continue
@@ -127,222 +113,256 @@ class Comparison:
                 load = server.load(cell.kind, cell.connections, seconds, UNIQUE if cell.unique else "", generator)
                 outcome = ask(load)
                 if not contestant.server.environment:
-                    self.results.answers += outcome.answers
-                    self.results.failed_answers += outcome.failed
+                    part.answers += outcome.answers
+                    part.failed_answers += outcome.failed
                 try:
-                    outcome.check(f"{contestant.name}, {model}, {cell.name}")
+                    outcome.check(f"{contestant.name}, {part.name}, {cell.name}")
                 except BadAnswers as error:
-                    print(f"  FAILED: {error}", flush=True)
-                    self.results.failures.append(str(error))
+                    say(f"  FAILED: {error}")
+                    part.failures.append(str(error))
                     continue
                 found[cell] = outcome
-            self.results.memory_mb.setdefault(model, {})[contestant.name] = server.memory_mb()
+            part.memory_mb[contestant.name] = server.memory_mb()
         return found
 
-    def _try(self, contestant: Contestant, model: str, cells: list[Cell], seconds: float) -> dict[Cell, Outcome]:
+    def _try(self, contestant: Contestant, cells: list[Cell], seconds: float) -> dict[Cell, Outcome]:
         """The same of a peer that may not start here; then it is reported with the reason."""
-        name = f"{contestant.name} ({model})"
         try:
-            return self._ask(contestant, model, cells, seconds)
+            return self._ask(contestant, cells, seconds)
         except (NotInstalled, NotStarted) as error:
-            print(f"  {name} not run: {error}", flush=True)
+            say(f"  {contestant.name} ({contestant.settings.name}) not run: {error}")
             if not contestant.server.environment:
-                self.results.failures.append(str(error))
-            self.results.not_run[name] = str(error)
+                self.part.failures.append(str(error))
+            self.part.not_run[f"{contestant.name}, {contestant.settings.name}"] = str(error)
             return {}
 
     # -- choosing settings --------------------------------------------------------------------------------------------
-    def peers(self, model: str, cell: Cell, prepared: bool = False) -> list[Contestant]:
-        """Each peer with the better of its documented and its best swept settings."""
-        chosen = []
-        for number, peer in enumerate(PEERS):
-            if QUICK and number >= QUICK_PEERS:
-                self.results.not_run[peer.name] = "QUICK=1 asks the first few only"
-                continue
-            try:
-                environment(peer.environment)
-            except NotInstalled as error:
-                self.results.not_run[peer.name] = f"could not be installed: {error}"
-                continue
-            ways = peer.prepared_sweep if prepared else (peer.documented, *peer.sweep)
-            best = ways[0] if QUICK else self._sweep(peer, ways, model, cell)
-            if best is not None:
-                contestant = Contestant(peer, best)
-                self.results.chosen.setdefault(model, {})[contestant.name] = best.name
-                chosen.append(contestant)
-        return chosen
+    def peers(self, cell: Cell, after: str = "") -> list[Contestant]:
+        """Each peer with the better of its documented and its best swept settings, without those far behind.
 
-    def _sweep(self, peer: Server, ways: tuple[Settings, ...], model: str, cell: Cell) -> Settings | None:
-        rates: dict[int, float] = {}
-        for number, way in enumerate(ways):
-            found = self._try(Contestant(peer, way), model, [cell], SWEEP_S)
-            if cell in found:
-                rates[number] = found[cell].rate
-                print(f"  sweep {model}: {peer.name}, {way.name}: {found[cell].rate:.0f}/s", flush=True)
-                self.results.sweeps.append(
-                    (model, peer.name + (", prepared" if way.prepared else ""), way.name, found[cell].rate)
-                )
-        return ways[max(rates, key=rates.__getitem__)] if rates else None
+        ``after``: a model of the same nature; of a peer that was swept with it only the winner there is tried again.
+        """
+        model, part = self.part.name, self.part
+        if QUICK:
+            for peer in PEERS[QUICK_PEERS:]:
+                part.not_run[peer.name] = "QUICK=1 asks the first few only"
+            return [Contestant(peer, peer.documented) for peer in PEERS[:QUICK_PEERS] if self._is_installed(peer)]
+        chosen: dict[str, tuple[Server, Settings, float]] = {}
+        for peer in PEERS:
+            if self._is_installed(peer):
+                best = self._sweep.best(model, peer, self._sweep.ways(model, peer, after), self._swept(cell))
+                if best is not None:
+                    chosen[peer.name] = (peer, *best)
+        part.left_out |= left_out({name: rate for name, (_, _, rate) in chosen.items()})
+        for name, why in part.left_out.items():
+            say(f"  {name} is not in the rounds: {why}")
+        return [Contestant(peer, way) for name, (peer, way, _) in chosen.items() if name not in part.left_out]
+
+    def prepared(self, plain: list[Contestant], cell: Cell) -> list[Contestant]:
+        """The same peers with our prepared model, again with the settings that suit them best."""
+        found = []
+        for contestant in plain:
+            ways = contestant.server.ways(self.part.name, prepared=True)
+            if QUICK:
+                found.append(Contestant(contestant.server, ways[0], (cell,)))
+            elif best := self._sweep.best(self.part.name, contestant.server, ways, self._swept(cell)):
+                found.append(Contestant(contestant.server, best[0], (cell,)))
+        return found
+
+    def _is_installed(self, peer: Server) -> bool:
+        try:
+            environment(peer.environment)
+        except NotInstalled as error:
+            self.part.not_run[peer.name] = f"could not be installed: {error}"
+            return False
+        return True
+
+    def _swept(self, cell: Cell):  # type: ignore[no-untyped-def]
+        def measure(peer: Server, way: Settings) -> float | None:
+            found = self._try(Contestant(peer, way), [cell], SWEEP_S).get(cell)
+            if found is not None:
+                say(f"  sweep {self.part.name}: {label(peer, way)}, {way.name}: {found.rate:.0f}/s")
+            return None if found is None else found.rate
+
+        return measure
 
     # -- rounds -------------------------------------------------------------------------------------------------------
-    def rounds(
-        self, model: str, contestants: list[Contestant], cells: list[Cell], also: dict[str, tuple[str, bool]]
-    ) -> None:
+    def rounds(self, contestants: list[Contestant], cells: list[Cell], also: dict[str, tuple[Cell, bool]]) -> None:
         """``also``: bare loops measured within the round, with the cell they belong to and whether on one core."""
+        part = self.part
+        part.sweep, part.swept = self._sweep.rates(part.name), self._sweep.when(part.name)
+        part.chosen = {c.name: c.settings.name for c in contestants if c.server.environment}
+        say(f"  {ROUNDS} rounds of {', '.join(contestant.name for contestant in contestants)}")
         for number in range(ROUNDS):
-            self.results.busy.sample()
+            part.busy.append(machine.taken_by_others())
             turned = contestants[number % len(contestants) :] + contestants[: number % len(contestants)]
             for contestant in turned:
-                found = self._try(contestant, model, list(contestant.only or cells), SECONDS)
+                found = self._try(contestant, list(contestant.only or cells), SECONDS)
                 for cell, outcome in found.items():
-                    self.results.add(model, cell.name, contestant.name, number, outcome.rate)
-                    self.results.details.setdefault(model, {}).setdefault(cell.name, {})[contestant.name] = outcome
-                    print(
-                        f"  {model} round {number + 1}: {contestant.name}, {cell.name}: {outcome.rate:.0f}/s "
-                        f"(p99 {outcome.p99_ms:.1f} ms)", flush=True,
-                    )  # fmt: skip
-            for name, (cell_name, one_core) in also.items():
-                ways = floors(model, min(SECONDS, 2.0), one_core)
+                    part.add(cell.name, contestant.name, number, outcome.rate)
+                    part.details.setdefault(cell.name, {})[contestant.name] = outcome
+                    say(
+                        f"  {part.name} round {number + 1}: {contestant.name}, {cell.name}: {outcome.rate:.0f}/s "
+                        f"(p99 {outcome.p99_ms:.1f} ms)"
+                    )
+            for name, (cell, one_core) in also.items():
+                ways = floors(part.name, FLOOR_S, one_core)
                 best = max(ways, key=ways.__getitem__)
-                print(f"  {model} round {number + 1}: {name}: {ways[best]:.0f}/s ({best})", flush=True)
-                self.results.add(model, cell_name, name, number, ways[best])
-
-    def row(
-        self,
-        key: str,
-        model: str,
-        cell: Cell,
-        others: Callable[[str], bool],
-        ours: str = OURS,
-        theirs: Cell | None = None,
-    ) -> None:
-        promise = PROMISES[key]
-        found = self.results.ratio(model, cell.name, ours, others, theirs.name if theirs else "")
-        if found is None:
-            reasons = [why for name, why in self.results.not_run.items() if f"({model})" in name]
-            self._row(Row(promise, None, "; ".join(reasons)[:300] or "one of the two sides was not measured"))
-        else:
-            self._row(Row(promise, found[0] * (100 if promise.unit == "%" else 1), found[1]))
-
-    def _row(self, row: Row) -> None:
-        self.results.rows.append(row)
-        print(row.markdown(), flush=True)
+                say(f"  {part.name} round {number + 1}: {name}: {ways[best]:.0f}/s ({best})")
+                part.add(cell.name, name, number, ways[best])
 
     def full(self, kinds: tuple[str, ...]) -> list[Cell]:
         return [Cell(kind, connections) for kind in kinds for connections in (1, 8, 32, 64)] if FULL else []
 
-    # -- the models ---------------------------------------------------------------------------------------------------
+    # -- the parts ----------------------------------------------------------------------------------------------------
     def s(self) -> None:
-        c32, unique, c1 = Cell("json", 32), Cell("json", 32, True), Cell("json", 1)
-        cells = list(dict.fromkeys([c32, unique, c1, *self.full(("json", "v2-json", "v2-binary"))]))
+        cells = list(dict.fromkeys([S_C32, S_UNIQUE, S_C1, *self.full(("json", "v2-json", "v2-binary"))]))
         ours = [
             Contestant(deskside("s"), Settings("as it ships")),
-            Contestant(deskside("s", keyed=True), Settings("as it ships"), (c32,)),
+            Contestant(deskside("s", keyed=True), Settings("as it ships"), (S_C32,)),
         ]
-        self.rounds("s", ours + self.peers("s", c32), cells, {})
-        self.row("s-c32", "s", c32, is_peer)
-        self.row("s-c32-unique", "s", unique, is_peer)
-        self.row("s-c32-key", "s", c32, is_peer, OURS_KEYED)
-        self.row("s-c1", "s", c1, is_peer)
+        peers = self.peers(S_C32)
+        # What wins with 32 connections, two processes or batches that wait, may lose with one.
+        alone = [
+            Contestant(c.server, c.server.documented, (S_C1,), suffix=", as documented")
+            for c in peers
+            if c.settings != c.server.documented
+        ]
+        self.rounds(ours + peers + alone, cells, {})
 
     def m(self) -> None:
-        raw, jpeg = Cell("raw", 32), Cell("jpeg", 32)
-        cells = list(dict.fromkeys([raw, jpeg, *self.full(("v2-binary", "raw", "jpeg"))]))
+        cells = list(dict.fromkeys([M_RAW, M_JPEG, *self.full(("v2-binary", "raw", "jpeg"))]))
         if FULL:
             cells.append(Cell("json", 8))
         ours = [Contestant(deskside("m"), Settings("as it ships"))]
-        cores = os.cpu_count() or 1
-        if cores > 1:
-            ours.append(Contestant(deskside("m"), Settings("on one core"), (raw,), cpu=0))
-        plain = self.peers("m", raw)
-        prepared = [Contestant(c.server, c.settings, (raw,)) for c in self.peers("m", raw, prepared=True)]
-        self.rounds("m", ours + plain + prepared, cells, {FLOOR: (raw.name, False), FLOOR_ONE: (raw.name, True)})
-        self.row("m-raw", "m", raw, is_peer)
-        self.row("m-jpeg", "m", jpeg, is_peer)
-        self.row("m-prepared", "m", raw, is_prepared)
-        self.row("m-floor-one", "m", raw, FLOOR_ONE.__eq__, OURS_ONE_CORE)
-        self.row("m-floor-all", "m", raw, FLOOR.__eq__)
+        if CORES > 1:
+            ours.append(Contestant(deskside("m"), Settings("on one core"), (M_RAW,), cpu=0))
+        plain = self.peers(M_RAW)
+        contestants = ours + plain + self.prepared(plain, M_RAW)
+        self.rounds(contestants, cells, {FLOOR: (M_RAW, False), FLOOR_ONE: (M_RAW, True)})
 
     def l(self) -> None:  # noqa: E743 (the model's name)
-        raw = Cell("raw", 8)
+        cells = list(dict.fromkeys([L_RAW, *self.full(("raw", "jpeg"))]))
         ours = [Contestant(deskside("l"), Settings("as it ships"))]
-        self.rounds(
-            "l",
-            ours + self.peers("l", raw),
-            list(dict.fromkeys([raw, *self.full(("raw", "jpeg"))])),
-            {FLOOR: (raw.name, False)},
-        )
-        self.row("l-peer", "l", raw, is_peer)
-        self.row("l-floor", "l", raw, FLOOR.__eq__)
+        self.rounds(ours + self.peers(L_RAW, after="m"), cells, {FLOOR: (L_RAW, False)})
 
     def keras(self) -> None:
-        jpeg = Cell("jpeg", 8)
-        ours = [Contestant(deskside("keras"), Settings("as it ships"))]
-        try:
-            environment(KERAS_TUTORIAL.environment)
-            theirs = [Contestant(KERAS_TUTORIAL, KERAS_TUTORIAL.documented)]
-        except NotInstalled as error:
-            self.results.not_run[f"{KERAS_TUTORIAL.name} (keras)"], theirs = f"could not be installed: {error}", []
-        self.rounds("keras", ours + theirs, list(dict.fromkeys([jpeg, *self.full(("jpeg",))])), {})
-        self.row("keras", "keras", jpeg, is_peer)
+        contestants = [Contestant(deskside("keras"), Settings("as it ships"))]
+        if self._is_installed(KERAS_TUTORIAL):
+            contestants.append(Contestant(KERAS_TUTORIAL, KERAS_TUTORIAL.documented))
+        self.rounds(contestants, list(dict.fromkeys([KERAS_JPEG, *self.full(("jpeg",))])), {})
+
+    def generator(self) -> None:
+        for name, header in (("constant", ""), ("unique", UNIQUE)):
+            found = ceiling(SECONDS, unique=header)
+            found.check(f"the generator alone, {name} headers")
+            self.part.figures[f"{name}-rate"] = found.rate
+            self.part.figures[f"{name}-us"] = found.cpu_share / found.rate * 1e6
+
+    def engine(self) -> None:
+        self._program("benchmarks.engine_alone")
 
     def window(self) -> None:
-        found = self._printed("benchmarks.window")
-        self.results.window = found
-        for key in ("gap-s", "gap-m", "gap-json"):
-            value = found.get(key)
-            note = f"idle p99 {found['idle']:.1f} ms" if value is not None else "see what the run printed"
-            self._row(Row(PROMISES[key], value, note))
+        self._program("benchmarks.window")
 
     def footprint(self) -> None:
-        found = self._printed("benchmarks.footprint")
-        self.results.footprint = found
-        for key, note in (
-            ("load", "{bare_s:.1f} s for the bare script, {load_s:.1f} s in the running program"),
-            ("load-spare", "this version keeps no spare process"),
-            ("memory", "{app_mb:.0f} MB and {bare_mb:.0f} MB, with every process of each"),
-        ):
-            value = found.get(key)
-            self._row(
-                Row(
-                    PROMISES[key],
-                    value,
-                    note.format(**found) if value is not None else note if key == "load-spare" else "failed",
-                )
-            )
+        self._program("benchmarks.footprint")
 
-    def _printed(self, module: str) -> dict[str, float]:
-        """The figures that a program of its own prints last; what else it says goes through."""
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", module], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
-        )
+    def load(self) -> None:
+        self._program("benchmarks.load_time")
+
+    def profile(self) -> None:
+        self._program("benchmarks.where_time_goes")
+
+    def _program(self, module: str) -> None:
+        """A part that is a program of its own, which prints its figures last; what else it says goes through."""
+        command = [sys.executable, "-W", "ignore", "-m", module, "--json"]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
-            self.results.failures.append(f"{module} ended with {done.returncode}")
-            return {}
-        return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+            self.part.failures.append(f"{module} ended with {done.returncode}")
+            return
+        found = json.loads(done.stdout.splitlines()[-1])
+        self.part.answers += found.pop("answers", 0)
+        self.part.tables = found.pop("tables", [])
+        self.part.figures = found
 
-    def run(self) -> int:
-        print(describe(), flush=True)
-        for name, header in (("constant headers", ""), ("unique headers", UNIQUE)):
-            found = ceiling(SECONDS, unique=header)
-            self.results.ceilings[name] = found
-            print(f"the generator alone, {name}: {report.ceiling_text(found)}", flush=True)
-        parts = [part for part in ("s", "m", "l", "keras", "window", "footprint") if not ONLY or part in ONLY]
-        models.make([part for part in parts if part in ("s", "m", "l", "keras")] or ["s", "m"])
-        for part in parts:
-            print(f"\n{part}\n{HEAD}", flush=True)
-            getattr(self, part)()
-        if self.results.answers:
-            note = f"of {self.results.answers} answers of Deskside's, each checked in the timed run"
-            self._row(Row(PROMISES["wrong"], self.results.failed_answers, note))
-        for key, promise in PROMISES.items():
-            if key != "wrong" and all(row.promise is not promise for row in self.results.rows):
-                self.results.rows.append(Row(promise, None, f"ONLY={','.join(ONLY)}"))
-        report.write(self.results, BENCH / "partial.md" if ONLY else ROOT / "docs" / "performance.md")
-        for failure in self.results.failures:
-            print(f"FAILED: {failure}")
-        return int(bool(self.results.failures))
+    # -- all of it ----------------------------------------------------------------------------------------------------
+    def estimate(self, name: str) -> float:
+        """Seconds that a part will take on two quiet cores."""
+        if name not in MODELS:
+            return ESTIMATES[name] / (3 if QUICK else 1)
+        cells = {"s": 3, "m": 2}.get(name, 1) * (1 + 3 * FULL)
+        slow = {"l": 8.0}.get(name, 0.0)  # until the least number of answers is there
+
+        def one(peer: Server, cells: float, seconds: float) -> float:
+            return START_ESTIMATES[peer.environment] + cells * (seconds + min(1.0, seconds) + 0.7 + slow)
+
+        if name == "keras":
+            return ROUNDS * (one(deskside("keras"), cells, SECONDS) + one(KERAS_TUTORIAL, cells, SECONDS))
+        after = "m" if name == "l" else ""
+        swept = sum(
+            one(peer, 1, SWEEP_S)
+            for peer in PEERS
+            for way in (*self._sweep.ways(name, peer, after), *(peer.ways(name, prepared=True) if name == "m" else ()))
+            if not QUICK and not self._sweep.has(name, peer, way)
+        )
+        usual = PEERS[: QUICK_PEERS if QUICK else 4]
+        a_round = one(deskside(name), cells + 1, SECONDS) + sum(one(peer, cells, SECONDS) for peer in usual)
+        if name == "s":
+            a_round += START_ESTIMATES[""] + sum(one(peer, 1, SECONDS) for peer in usual[: len(usual) // 2])
+        if name == "m":
+            a_round += START_ESTIMATES[""] + sum(one(peer, 1, SECONDS) + 2 for peer in usual)
+        if name in ("m", "l"):
+            a_round += (3 if name == "m" else 2) * (3 * FLOOR_S + 5)
+        return swept + ROUNDS * a_round
+
+    def run(self, names: list[str]) -> bool:
+        """Whether every answer of every part was right."""
+        right = True
+        estimates = {name: self.estimate(name) for name in names}
+        say(f"{machine.describe()} About {sum(estimates.values()) / 60:.0f} minutes on a quiet machine of two cores:")
+        say("  " + ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in estimates.items()))
+        models.make([name for name in MODELS if name in names or name in ("s", "m")])
+        for number, name in enumerate(names):
+            left = sum(estimates[later] for later in names[number:]) / 60
+            say(f"{name}: about {estimates[name] / 60:.1f} minutes, {left:.0f} to the end")
+            self._taking = parts.Taking(name, ROUNDS if name in MODELS else 0, SECONDS if name in MODELS else 0.0)
+            getattr(self, name)()
+            say(f"{name} took {(time.monotonic() - self._taking.began) / 60:.1f} minutes: {self._taking.write()}")
+            print(HEAD)
+            for row in rows_of({name: self.part}):
+                print(row.markdown(), flush=True)
+            for failure in self.part.failures:
+                say(f"FAILED: {failure}")
+            right = right and not self.part.failures
+        return right
+
+
+def main() -> int:
+    unknown = set(ONLY) - set(parts.NAMES)
+    if unknown:
+        print(f"ONLY={','.join(sorted(unknown))}: there are {', '.join(parts.NAMES)}", file=sys.stderr)
+        return 2
+    composing = bool(os.environ.get("REPORT"))
+    right = True
+    if not composing:
+        names = [name for name in parts.NAMES if not ONLY or name in ONLY]
+        right = Comparison(Sweep(anew=names if os.environ.get("SWEEP") else ())).run(names)
+    path = report_path(composing)
+    try:
+        report.write(parts.kept(parts.kind()), path)
+    except parts.Mixed as error:
+        print(f"No report: {error}", file=sys.stderr)
+        return 2
+    return int(not right)
+
+
+def report_path(composing: bool) -> Path:
+    """Only all of it, or a wish, touches what is published."""
+    if QUICK:
+        return BENCH / "quick.md"
+    return BENCH / "performance.md" if ONLY and not composing else ROOT / "docs" / "performance.md"
 
 
 if __name__ == "__main__":
-    sys.exit(Comparison().run())
+    sys.exit(main())

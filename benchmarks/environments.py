@@ -1,5 +1,6 @@
 """The peers' own virtual environments, under ``.bench/environments``; made once, again when their requirements change.
 
+``BENCH_ENVIRONMENTS`` names another folder, where another checkout has made them; an environment cannot be moved.
 Peers get the PyTorch of ``requirements/torch.txt`` from wherever pip's settings lead (``PIP_FIND_LINKS``), else from
 PyTorch's index of builds without CUDA. uv installs by links into its cache, so eight environments hold PyTorch once.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from benchmarks.models import BENCH
 
 REQUIREMENTS = Path(__file__).parent / "peers" / "requirements"
+ENVIRONMENTS = Path(os.environ.get("BENCH_ENVIRONMENTS") or BENCH / "environments")
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 INSTALL_S = 1200
 
@@ -24,7 +26,7 @@ class NotInstalled(Exception):
 
 def environment(name: str) -> Path:
     """The Python of a peer's environment, which is made where it is missing."""
-    folder = BENCH / "environments" / name
+    folder = ENVIRONMENTS / name
     python, stamp = folder / "bin" / "python", folder / "requirements.txt"
     files = (
         [REQUIREMENTS / f"{name}.txt"]

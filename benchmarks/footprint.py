@@ -1,44 +1,25 @@
-"""How long until a model answers, and what the program weighs without one. The last line printed is JSON.
+"""What the program weighs without a model, in megabytes: its window against a bare PySide6 window.
 
-Load to first answer: M in the program that already runs, against a script that imports PyTorch, reads the same file and
-answers the same picture. Memory (PSS, so that shared pages count once; every process of each): the program's window
-without a model against a bare PySide6 window.
+``python -m benchmarks.footprint``. PSS, so that shared pages count once; every process of each. The last line printed
+is JSON.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import psutil
 
-from benchmarks.models import MODELS, Bodies, opened, references, softmax
 from benchmarks.servers import ROOT, family, pss
-from engine import Engine
-from engine.prediction import PredictRequest
 
-ROUNDS = 3 if os.environ.get("QUICK") else 5
 START_S = 120.0
 SETTLED_TURNS = 6
 """Seconds in a row in which a program's memory changed by less than a hundredth: it has come to rest."""
-
-BARE_SCRIPT = """
-import io, sys, torch, numpy as np
-from PIL import Image
-model = torch.jit.load(sys.argv[1]).eval()
-picture = Image.open(sys.argv[2]).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
-mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
-pixels = (np.asarray(picture, np.float32) / 255 - mean) / std
-with torch.inference_mode():
-    scores = torch.softmax(model(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]), 1)
-print(scores[0].tolist())
-"""
 
 BARE_WINDOW = """
 import sys
@@ -49,32 +30,6 @@ window.resize(1100, 720)
 window.show()
 app.exec()
 """
-
-
-def check(scores: list[float]) -> None:
-    expected = softmax(references("m")[0])
-    if len(scores) != len(expected) or max(abs(a - b) for a, b in zip(scores, expected, strict=True)) > 1e-3:
-        raise SystemExit(f"a wrong answer: {scores}")
-
-
-def bare_load(picture: Path) -> float:
-    began = time.perf_counter()
-    command = [sys.executable, "-W", "ignore", "-c", BARE_SCRIPT, str(opened("m") / "model.pt"), str(picture)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    took = time.perf_counter() - began
-    check(json.loads(done.stdout))
-    return took
-
-
-def our_load(engine: Engine, data: bytes) -> float:
-    began = time.perf_counter()
-    model = engine.load(opened("m"), None, True).future.result(300)["id"]
-    answer = engine.predict(PredictRequest(model, data, "image/jpeg", {"top_k": 10})).result(60)
-    took = time.perf_counter() - began
-    found = {item["label"]: item["score"] for item in answer.predictions or []}
-    check([found[f"LABEL_{number}"] for number in range(len(found))])
-    engine.unload(model).result(60)
-    return took
 
 
 def weight_mb(command: list[str]) -> float:
@@ -110,15 +65,6 @@ def settled(process: subprocess.Popen[bytes]) -> int:
 
 def main() -> None:
     found: dict[str, float] = {}
-    data = Bodies(MODELS / "pictures").all()[0]
-    with tempfile.TemporaryDirectory(prefix="deskside-bench-") as folder:
-        picture = Path(folder) / "first.jpg"
-        picture.write_bytes(data)
-        with Engine(folder=Path(folder) / "home") as engine:
-            our_load(engine, data), bare_load(picture)  # both read what the disk has for the first time
-            pairs = [(our_load(engine, data), bare_load(picture)) for _ in range(ROUNDS)]
-    found["load"] = statistics.median(ours / bare for ours, bare in pairs)
-    found["load_s"], found["bare_s"] = (statistics.median(column) for column in zip(*pairs, strict=True))
     found["app_mb"] = weight_mb([sys.executable, str(ROOT / "main.py")])
     found["bare_mb"] = weight_mb([sys.executable, "-c", BARE_WINDOW])
     found["memory"] = found["app_mb"] - found["bare_mb"]

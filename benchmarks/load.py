@@ -120,8 +120,12 @@ def _scores(body: bytes) -> list[float]:
     return _flat(json.loads(body)["scores"])
 
 
+def _rows(body: bytes) -> list[float]:
+    return _flat(json.loads(body))
+
+
 FORMS: dict[str, Callable[[bytes], list[float]]] = {
-    "tensors": _tensors, "v2": _v2, "v2-binary": _v2_binary, "labelled": _labelled, "scores": _scores,
+    "tensors": _tensors, "v2": _v2, "v2-binary": _v2_binary, "labelled": _labelled, "scores": _scores, "rows": _rows,
 }  # fmt: skip
 VARIABLE = b'"timing_ms"'
 """From here on an answer of Deskside's differs from request to request."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import sysconfig
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,25 +17,13 @@ BUSY = 15.0
 """Percent of all cores, taken by others, from which on a machine counts as busy."""
 
 
-@dataclass
-class Busy:
-    """Percent of all cores that others took, looked at before each round, when nothing of ours runs."""
+def taken_by_others() -> float:
+    """Percent of all cores that others take; to be asked when nothing of ours runs."""
+    return psutil.cpu_percent(1.0)
 
-    percent: list[float] = field(default_factory=list)
 
-    def sample(self) -> None:
-        self.percent.append(psutil.cpu_percent(1.0))
-
-    def sentence(self) -> str:
-        if not self.percent:
-            return "Whether the machine did anything else was not looked at."
-        most, usual = max(self.percent), sorted(self.percent)[len(self.percent) // 2]
-        if usual < BUSY:
-            return f"The machine was quiet: before the rounds others took {usual:.0f} % of it ({most:.0f} % at most)."
-        return (
-            f"**The machine was busy**: before the rounds others took {usual:.0f} % of it ({most:.0f} % at most). "
-            "Absolute numbers are too low, and ratios noisy; see the rounds' range beside each."
-        )
+def is_busy(percent: list[float]) -> bool:
+    return bool(percent) and statistics.median(percent) >= BUSY
 
 
 def describe() -> str:

@@ -134,6 +134,7 @@ def bodies(name: str, wire: str) -> Bodies:
         raw: Callable[[Any], bytes] = lambda value: np.ascontiguousarray(value, "<f4").tobytes()  # noqa: E731
         forms: dict[str, Callable[[], Iterable[bytes]]] = {
             "json": lambda: map(_rows_json, values),
+            "rows-json": lambda: (json.dumps({"inputs": [row.tolist()]}).encode() for row in values),
             "v2-json": lambda: map(_v2_json, values),
             "v2-binary": lambda: (v2_binary_head(shape(name)) + raw(value) for value in values),
             "raw": lambda: map(raw, values),

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.environments import environment
-from benchmarks.load import Load
+from benchmarks.environments import NotInstalled, environment
+from benchmarks.load import BadAnswers, Load
+from benchmarks.load import run as ask
 from benchmarks.models import (
     BATCH_CAP,
     BENCH,
@@ -35,6 +36,10 @@ from benchmarks.models import (
 
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 180.0
+SETTLE_S, SETTLE_EVERY_S, SETTLED_TURNS = 20.0, 0.25, 3
+"""At most so long, looking so often, until a started server rested so many times in a row."""
+RESTS = 0.2
+"""Share of a core up to which a server counts as at rest."""
 FORM = f"multipart/form-data; boundary={BOUNDARY.decode()}"
 KEY = "b" * 43
 
@@ -57,6 +62,7 @@ class Settings:
     name: str
     env: dict[str, str] = field(default_factory=dict)
     prepared: bool = False
+    models: str = "sml"  # for which of them it is worth a try
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,11 @@ class Server:
     documented: Settings = Settings("as documented")
     sweep: tuple[Settings, ...] = ()
     prepared_sweep: tuple[Settings, ...] = ()
+
+    def ways(self, model: str, prepared: bool = False) -> tuple[Settings, ...]:
+        """What is worth a try with a model: as documented first, then the sweep."""
+        every = self.prepared_sweep if prepared else (self.documented, *self.sweep)
+        return tuple(way for way in every if model in way.models)
 
 
 def _plain(raw_type: str = "application/octet-stream") -> dict[str, Question]:
@@ -95,35 +106,51 @@ def _sweep(*ways: dict[str, str], prepared: bool = False) -> tuple[Settings, ...
         "BENCH_BATCH": "batch",
     }
     return tuple(
-        Settings(", ".join(f"{words.get(k, k)} {v}" for k, v in way.items()) or "defaults", way, prepared)
+        Settings(
+            ", ".join(f"{words[k]} {v}" for k, v in way.items() if k in words) or "defaults", way, prepared, _models(way)
+        )
         for way in ways
     )
 
 
-WORKERS_2 = {"BENCH_WORKERS": "2"}
-TORCH_2 = {"OMP_NUM_THREADS": "2"}
+def _models(way: dict[str, str]) -> str:
+    """S is too small for PyTorch's threads, and for the batches at which M and L stop gaining."""
+    return "s" if way.get("BENCH_BATCH") == "32" else "ml" if way.keys() & {"OMP_NUM_THREADS", "BENCH_BATCH"} else "sml"
+
+
+CORES = os.cpu_count() or 1
+WORKERS = tuple({"BENCH_WORKERS": str(number)} for number in sorted({2, CORES}) if 1 < number <= CORES)
+TORCH = ({"OMP_NUM_THREADS": str(CORES)},) if CORES > 1 else ()
 CAP = {"BENCH_BATCH": str(BATCH_CAP)}
+BATCHES = (CAP, {"BENCH_BATCH": "32"})
+POOL = {"BENCH_POOL": "1"}
 V2 = "/v2/models/bench/infer"
 HEAD_LENGTH = "Inference-Header-Content-Length"
-BARE_BENTO = "api_server.logging.access.enabled=false api_server.metrics.enabled=false"
+QUIET_BENTO = {
+    "BENTOML_CONFIG_OPTIONS": "api_server.logging.access.enabled=false api_server.metrics.enabled=false"
+}
 JSON_TYPE = {"Content-Type": "application/json"}
+
+
+def _bento(service: str) -> tuple[str, ...]:
+    return ("-m", "bentoml", "serve", f"benchmarks.peers.{service}:Service", "--host=127.0.0.1", "--port={port}")
+
 
 PEERS = (
     Server(
         "FastAPI, model on the loop", "fastapi", ("-m", "benchmarks.peers.fastapi_server"), _plain(),
-        sweep=_sweep(WORKERS_2, TORCH_2), prepared_sweep=_sweep({}, WORKERS_2, prepared=True),
+        sweep=_sweep(*WORKERS, *TORCH), prepared_sweep=_sweep({}, *WORKERS, prepared=True),
     ),
     Server(
         "Flask + waitress tutorial", "flask", ("-m", "benchmarks.peers.flask_server"), _plain(),
         Settings("as documented", {"BENCH_THREADS": "4"}),
-        _sweep(*({"BENCH_THREADS": threads} for threads in "128"), {"BENCH_THREADS": "4"} | TORCH_2),
+        _sweep(*({"BENCH_THREADS": threads} for threads in "128"), *({"BENCH_THREADS": "4"} | way for way in TORCH)),
         _sweep({"BENCH_THREADS": "2"}, {"BENCH_THREADS": "4"}, prepared=True),
     ),
     Server(
         "FastAPI, thread pool", "fastapi", ("-m", "benchmarks.peers.fastapi_server"), _plain(),
-        Settings("as documented", {"BENCH_POOL": "1"}),
-        tuple(Settings(s.name, s.env | {"BENCH_POOL": "1"}) for s in _sweep(WORKERS_2, TORCH_2)),
-        tuple(Settings(s.name, s.env | {"BENCH_POOL": "1"}, True) for s in _sweep({}, WORKERS_2)),
+        Settings("as documented", POOL), _sweep(*(way | POOL for way in (*WORKERS, *TORCH))),
+        _sweep(POOL, *(way | POOL for way in WORKERS), prepared=True),
     ),
     Server(
         "MLServer", "mlserver", ("-m", "benchmarks.peers.mlserver_server"),
@@ -132,28 +159,33 @@ PEERS = (
             "raw": Question(V2, "raw-base64", "v2", JSON_TYPE),
             "jpeg": Question(V2, "jpeg-base64", "v2", JSON_TYPE),
         },
-        sweep=_sweep({"BENCH_WORKERS": "0"}, WORKERS_2, CAP, {"BENCH_BATCH": "32"}),
-        prepared_sweep=_sweep({}, CAP, WORKERS_2 | CAP, prepared=True),
+        sweep=_sweep({"BENCH_WORKERS": "0"}, *WORKERS, *BATCHES),
+        prepared_sweep=_sweep(CAP, *(way | CAP for way in WORKERS), prepared=True),
     ),
     Server(
         "LitServe", "litserve", ("-m", "benchmarks.peers.litserve_server"), _form("/predict", "/predict", "/predict"),
-        sweep=_sweep(WORKERS_2, CAP, {"BENCH_BATCH": "32"}),
-        prepared_sweep=_sweep(CAP, WORKERS_2 | CAP, prepared=True),
+        sweep=_sweep(*WORKERS, *BATCHES), prepared_sweep=_sweep(CAP, *(way | CAP for way in WORKERS), prepared=True),
     ),
     Server(
-        "BentoML", "bentoml",
-        ("-m", "bentoml", "serve", "benchmarks.peers.bentoml_server:Service", "--host=127.0.0.1", "--port={port}"),
-        _form("/json", "/raw", "/jpeg"),
-        sweep=(
-            *_sweep(WORKERS_2),
-            Settings("access log and metrics off", {"BENTOML_CONFIG_OPTIONS": BARE_BENTO}),
-        ),
-        prepared_sweep=_sweep({}, WORKERS_2, prepared=True),
+        "BentoML", "bentoml", _bento("bentoml_server"), _form("/json", "/raw", "/jpeg"),
+        sweep=(*_sweep(*WORKERS), Settings("access log and metrics off", QUIET_BENTO)),
+        prepared_sweep=_sweep({}, *WORKERS, prepared=True),
+    ),
+    Server(
+        "BentoML, batching", "bentoml", _bento("bentoml_batching"),
+        {
+            "json": Question("/json", "rows-json", "rows", JSON_TYPE),
+            "raw": Question("/raw", "raw-multipart", "rows", {"Content-Type": FORM}),
+            "jpeg": Question("/jpeg", "jpeg-multipart", "rows", {"Content-Type": FORM}),
+        },
+        Settings("as documented", {"BENCH_BATCH": "100"}),
+        _sweep(*BATCHES, *({"BENCH_BATCH": "32"} | QUIET_BENTO | way for way in WORKERS)),
+        _sweep(CAP, *(way | CAP for way in WORKERS), prepared=True),
     ),
     Server(
         "Ray Serve", "ray", ("-m", "benchmarks.peers.ray_server"),
         {kind: Question("/", q.body, q.answer, q.headers) for kind, q in _plain().items()},
-        sweep=_sweep(WORKERS_2), prepared_sweep=_sweep({}, WORKERS_2, prepared=True),
+        sweep=_sweep(*WORKERS), prepared_sweep=_sweep({}, *WORKERS, prepared=True),
     ),
 )  # fmt: skip
 
@@ -208,6 +240,16 @@ class Running:
             unique, connections, seconds, warm_s=min(1.0, seconds), least=2 * connections, cpu=cpu,
         )  # fmt: skip
 
+    def settle(self) -> None:
+        """Wait until it rests: Deskside prepares a model in the background, as long as it answers untouched ones."""
+        quiet, until = 0, time.monotonic() + SETTLE_S
+        before = cpu_seconds(self.process.pid)
+        while quiet < SETTLED_TURNS and time.monotonic() < until:
+            time.sleep(SETTLE_EVERY_S)
+            now = cpu_seconds(self.process.pid)
+            quiet = quiet + 1 if now - before < RESTS * SETTLE_EVERY_S else 0
+            before = now
+
     def memory_mb(self) -> float:
         """PSS of the server and everything it started, so that shared pages count once."""
         return sum(pss(process) for process in family(self.process.pid)) / 1e6
@@ -225,6 +267,18 @@ def family(pid: int) -> list[psutil.Process]:
         return []
 
 
+def cpu_seconds(pid: int) -> float:
+    """Of a process and everything it started, those that ended left out."""
+    total = 0.0
+    for process in family(pid):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
 def pss(process: psutil.Process) -> int:
     try:
         return int(process.memory_full_info().pss)
@@ -239,7 +293,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(server: Server, model: str, settings: Settings | None = None, cpu: int | None = None) -> Iterator[Running]:
-    """A server that has answered its first question rightly; all its processes are gone afterwards."""
+    """A server that has answered its first question rightly and rests; all its processes are gone afterwards."""
     settings = settings or server.documented
     port, home = free_port(), Path(tempfile.mkdtemp(prefix="deskside-bench-"))
     (home / "keys").write_text(KEY + "\n")
@@ -251,7 +305,7 @@ def running(server: Server, model: str, settings: Settings | None = None, cpu: i
         env |= {
             "BENCH_MODEL": model, "BENCH_PORT": str(port), "BENCH_PREPARED": str(int(settings.prepared)),
             "OMP_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0",
-            "HF_HUB_OFFLINE": "1", "BENTOML_HOME": str(BENCH / "bentoml"),
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", "HF_HUB_OFFLINE": "1", "BENTOML_HOME": str(BENCH / "bentoml"),
             "BENCH_KERAS": str(opened("keras") / "model.keras"),
             "TF_CPP_MIN_LOG_LEVEL": "2",
         } | settings.env  # fmt: skip
@@ -261,8 +315,10 @@ def running(server: Server, model: str, settings: Settings | None = None, cpu: i
     log = (home / "log").open("wb")
     process = subprocess.Popen(command, env=env, cwd=home, stdout=log, stderr=log, start_new_session=True)
     try:
-        _await(Running(server, model, port, process), home)
-        yield Running(server, model, port, process)
+        started = Running(server, model, port, process)
+        _await(started, home)
+        started.settle()
+        yield started
     finally:
         stop(process)
         log.close()
@@ -312,3 +368,28 @@ def stop(process: subprocess.Popen[bytes]) -> None:
             continue
     psutil.wait_procs(alive, timeout=15)
     process.wait()
+
+
+def main(names: list[str]) -> int:
+    """Start each peer (those whose name holds a given word) and ask it everything for a moment."""
+    failed = 0
+    for server in (*PEERS, KERAS_TUTORIAL):
+        if names and not any(name.lower() in server.name.lower() for name in names):
+            continue
+        for model in ("keras",) if server is KERAS_TUTORIAL else ("s", "m"):
+            began = time.monotonic()
+            try:
+                with running(server, model) as run:
+                    took = time.monotonic() - began
+                    for kind in server.questions.keys() & ({"json"} if model == "s" else {"raw", "jpeg"}):
+                        found = ask(run.load(kind, 8, 1.0))
+                        found.check(f"{server.name}, {model}, {kind}")
+                        print(f"{server.name}, {model}, {kind}: started in {took:.1f} s, {found.rate:.0f}/s", flush=True)
+            except (NotInstalled, NotStarted, BadAnswers) as error:
+                failed += 1
+                print(f"FAILED: {server.name}, {model}: {error}", flush=True)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

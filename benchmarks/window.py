@@ -66,6 +66,7 @@ def main() -> None:
             found[f"gap-{name}"] = max(0.0, measured(gaps, f"{kind} of {model}, c={connections}") - found["idle"])
             answers.check(f"the window's server, {kind} of {model}")
             found[f"rate-{name}"] = answers.rate
+            found["answers"] = found.get("answers", 0) + answers.answers
         window.show_page(SERVER)
         driver.click_switch("off")
         switch = window.server_page.switch
