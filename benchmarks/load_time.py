@@ -163,7 +163,9 @@ def measured(case: Case) -> dict[str, list[Took]]:
 
 def main(arguments: list[str]) -> int:
     out = sys.stderr if "--json" in arguments else sys.stdout
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {ROUNDS} rounds", file=out)
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {ROUNDS} rounds", file=out
+    )
     found: dict[str, float] = {}
     names: list[str] = []
     with tempfile.TemporaryDirectory(prefix="deskside-bench-") as folder:

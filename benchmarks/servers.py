@@ -107,7 +107,10 @@ def _sweep(*ways: dict[str, str], prepared: bool = False) -> tuple[Settings, ...
     }
     return tuple(
         Settings(
-            ", ".join(f"{words[k]} {v}" for k, v in way.items() if k in words) or "defaults", way, prepared, _models(way)
+            ", ".join(f"{words[k]} {v}" for k, v in way.items() if k in words) or "defaults",
+            way,
+            prepared,
+            _models(way),
         )
         for way in ways
     )
@@ -126,9 +129,7 @@ BATCHES = (CAP, {"BENCH_BATCH": "32"})
 POOL = {"BENCH_POOL": "1"}
 V2 = "/v2/models/bench/infer"
 HEAD_LENGTH = "Inference-Header-Content-Length"
-QUIET_BENTO = {
-    "BENTOML_CONFIG_OPTIONS": "api_server.logging.access.enabled=false api_server.metrics.enabled=false"
-}
+QUIET_BENTO = {"BENTOML_CONFIG_OPTIONS": "api_server.logging.access.enabled=false api_server.metrics.enabled=false"}
 JSON_TYPE = {"Content-Type": "application/json"}
 
 
@@ -304,8 +305,9 @@ def running(server: Server, model: str, settings: Settings | None = None, cpu: i
     if server.environment:
         env |= {
             "BENCH_MODEL": model, "BENCH_PORT": str(port), "BENCH_PREPARED": str(int(settings.prepared)),
-            "OMP_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", "HF_HUB_OFFLINE": "1", "BENTOML_HOME": str(BENCH / "bentoml"),
+            "OMP_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
+            "RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+            "BENTOML_HOME": str(BENCH / "bentoml"),
             "BENCH_KERAS": str(opened("keras") / "model.keras"),
             "TF_CPP_MIN_LOG_LEVEL": "2",
         } | settings.env  # fmt: skip
@@ -384,7 +386,9 @@ def main(names: list[str]) -> int:
                     for kind in server.questions.keys() & ({"json"} if model == "s" else {"raw", "jpeg"}):
                         found = ask(run.load(kind, 8, 1.0))
                         found.check(f"{server.name}, {model}, {kind}")
-                        print(f"{server.name}, {model}, {kind}: started in {took:.1f} s, {found.rate:.0f}/s", flush=True)
+                        print(
+                            f"{server.name}, {model}, {kind}: started in {took:.1f} s, {found.rate:.0f}/s", flush=True
+                        )
             except (NotInstalled, NotStarted, BadAnswers) as error:
                 failed += 1
                 print(f"FAILED: {server.name}, {model}: {error}", flush=True)

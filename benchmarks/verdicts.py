@@ -1,5 +1,4 @@
-"""What is promised: one row a promise, each with what it must reach and what it aims at, and what the parts say to it.
-"""
+"""What is promised: one row a promise, with what it must reach and what it aims at; and what the parts say to it."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ AREAS = tuple(
         ("door: access rules, keys", r"embedded_server/(door|access|keys|key_limits|reach)\.py"),
         ("model", r"worker/runtimes/|torch/|engine/worker/execution\.py"),
         ("reading the body", r"engine/codecs/|engine/worker/(inputs|images|table|audio)"),
-        ("pipe between the processes", r"engine/protocol\.py|worker/channel\.py|WorkerClient\._(write|read)|ModelHost\._send"),
+        ("pipe between the processes", r"engine/protocol\.py|worker/channel\.py|WorkerClient\._(write|read)|\._send "),
         ("request and answer in HTTP", r"embedded_server/|waitress/|werkzeug/|flask/"),
         ("engine: queues, hops, futures", r"engine/|threading\.py|concurrent/|queue\.py"),
     )
@@ -116,14 +116,14 @@ class Process:
 def by_area(process: Process) -> dict[str, float]:
     """CPU seconds by area: a thread's time shared out over its samples at work."""
     spent: dict[str, float] = defaultdict(float)
-    working = at_work(process.stacks)
+    working, python = at_work(process.stacks), {stack.thread for stack in process.stacks}
     for thread, seconds in process.cpu_s.items():
         samples = working.get(thread, [])
         total = sum(stack.count for stack in samples)
         for stack in samples:
             spent[area(stack.frames)] += seconds * stack.count / total
         if not total:
-            spent["threads that were not seen at work"] += seconds
+            spent["too short to be sampled" if thread in python else "threads of the libraries (OpenMP)"] += seconds
     return dict(spent)
 
 
@@ -174,7 +174,8 @@ def record(pyspy: str, run: Running, kind: str, connections: int, folder: Path) 
     for number, process in enumerate(names.values()):
         command = [
             pyspy, "record", "--format", "raw", "--rate", str(SAMPLES_A_SECOND), "--duration", str(int(SECONDS)),
-            "--threads", "--idle", "--nonblocking", "--output", str(folder / f"{number}.raw"), "--pid", str(process.pid),
+            "--threads", "--idle", "--nonblocking", "--output", str(folder / f"{number}.raw"),
+            "--pid", str(process.pid),
         ]  # fmt: skip
         recorders.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     said = [recorder.communicate()[0] for recorder in recorders]
@@ -208,9 +209,13 @@ def main(arguments: list[str]) -> None:
             with running(deskside(model), model) as run, tempfile.TemporaryDirectory() as folder:
                 processes, answers = record(pyspy, run, kind, connections, Path(folder))
             rate = answers / processes[0].seconds
-            title = f"**{model.upper()} {kind}, {connections} connections**, {rate:.0f} answers a second while profiled:"
+            title = (
+                f"**{model.upper()} {kind}, {connections} connections**, {rate:.0f} answers a second while profiled:"
+            )
             lines += table(title, processes, answers)
-            found |= {f"{model} {process.name} us": sum(process.cpu_s.values()) / answers * 1e6 for process in processes}
+            found |= {
+                f"{model} {process.name} us": sum(process.cpu_s.values()) / answers * 1e6 for process in processes
+            }
     print(json.dumps(found) if "--json" in arguments else "\n".join(lines))
 
 

@@ -6,15 +6,23 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from benchmarks import report
-from benchmarks.compare import Results, is_peer
+from benchmarks import models, parts, report
+from benchmarks.engine_alone import closed_loop
 from benchmarks.load import BadAnswers, Checker, Generator, Load, Outcome
-from benchmarks.verdicts import PROMISES, Promise, Row, number, verdict
+from benchmarks.parts import Part
+from benchmarks.servers import CORES, PEERS, Server, Settings
+from benchmarks.sweep import Sweep, left_out
+from benchmarks.verdicts import PROMISES, ROWS, Promise, Row, is_peer, number, verdict
+from benchmarks.where_time_goes import Process, by_area, stacks, table, waited_s
+from engine.prediction import Prediction, PredictRequest
 
 INPUTS = 8
 REFERENCES = [[float(number), number / 2] for number in range(INPUTS)]
@@ -205,30 +213,227 @@ def test_a_row_that_was_not_run_says_why() -> None:
     assert number(1.234, "x") == "1.23x"
 
 
+# -- parts and what is composed of them --------------------------------------------------------------------------------
+MACHINE = "A processor, 2 cores."
+
+
+def a_part(name: str = "s", machine: str = MACHINE, **more: object) -> Part:
+    return Part(name, "standard", "2026-01-02 03:04", 60.0, "abc", machine, 3, 3.0, [1.0, 2.0], **more)  # type: ignore[arg-type]
+
+
+def outcome(rate: float) -> Outcome:
+    return Outcome(int(rate), 1.0, 1.0, 2.0, 0.5)
+
+
 def test_ratios_are_taken_within_a_round() -> None:
-    results = Results()
+    part = a_part()
     for turn, (ours, theirs) in enumerate([(10.0, 5.0), (100.0, 20.0), (30.0, 10.0)]):
-        results.add("s", "json c=32", "Deskside", turn, ours)
+        part.add("json c=32", "Deskside", turn, ours)
         if turn != 1:  # did not start that time: what it did in another round is no match for ours
-            results.add("s", "json c=32", "a peer", turn, theirs)
-        results.add("s", "json c=32", "a slow peer", turn, 1.0)
-        results.add("s", "json c=32", "bare loop, all cores", turn, 1e6)
-    found = results.ratio("s", "json c=32", "Deskside", is_peer)
+            part.add("json c=32", "a peer", turn, theirs)
+        part.add("json c=32", "a slow peer", turn, 1.0)
+        part.add("json c=32", "bare loop, all cores", turn, 1e6)
+    found = part.ratio("json c=32", "Deskside", is_peer)
     assert found is not None
     assert found[0] == 2.5
     assert "a peer" in found[1]
-    assert results.ratio("m", "json c=32", "Deskside", is_peer) is None
+    assert part.ratio("raw c=32", "Deskside", is_peer) is None
 
 
-def test_the_report_is_written_with_its_pictures(tmp_path: Path) -> None:
-    results = Results()
-    results.add("s", "json c=32", "Deskside", 0, 10.0)
-    results.rows.append(Row(PROMISES["s-c32"], 6.0, "10/s against 2/s"))
-    results.failures.append("Deskside: 1 wrong.")
-    report.write(results, tmp_path / "performance.md")
-    text = (tmp_path / "performance.md").read_text(encoding="utf-8")
-    assert (
-        "| S JSON c=32, best peer, constant headers | 5.00x | 8.00x | 6.00x | **must met** | 10/s against 2/s |" in text
-    )
+def test_a_part_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "RESULTS", tmp_path)
+    part = a_part(sweep=[("a peer", "workers 2", 12.0)], figures={"x": 1.5})
+    part.add("json c=32", "Deskside", 0, 10.0)
+    part.details["json c=32"] = {"Deskside": outcome(10)}
+    assert parts.read(parts.write(part)) == part
+    quick = replace(part, kind="quick")
+    parts.write(quick)
+    assert parts.kept("standard") == {"s": part}, "a short try took the place of a measurement"
+    assert parts.kept("quick") == {"s": quick}
+
+
+def test_parts_of_two_machines_make_no_report(tmp_path: Path) -> None:
+    found = {"s": a_part(), "m": a_part("m", "Another one.")}
+    with pytest.raises(parts.Mixed, match=r"s: A processor, 2 cores\.; m: Another one\."):
+        report.write(found, tmp_path / "performance.md")
+    assert not (tmp_path / "performance.md").exists()
+
+
+def composed(tmp_path: Path, *found: Part) -> str:
+    report.write({part.name: part for part in found}, tmp_path / "performance.md")
+    return (tmp_path / "performance.md").read_text(encoding="utf-8")
+
+
+def test_the_report_is_composed_with_its_pictures(tmp_path: Path) -> None:
+    part = a_part(
+        failures=["Deskside: 1 wrong."], answers=7, failed_answers=1, left_out={"a slow peer": "1/s at best"},
+        sweep=[("a peer", "workers 2", 12.0)], swept="2026-01-01, abc",
+    )  # fmt: skip
+    part.add("json c=32", "Deskside", 0, 12.0)
+    part.add("json c=32", "a peer", 0, 2.0)
+    text = composed(tmp_path, part)
+    assert "best peer, constant headers | 5.00x | 8.00x | 6.00x | **must met** | 12/s against 2/s of a peer" in text
+    assert "1 | **not met** | of 7 answers" in text
     assert "**This run failed:**" in text
+    assert "- a slow peer: 1/s at best" in text
+    assert "| s | a peer | workers 2 | 12 |" in text
+    assert "Taken: s 2026-01-01, abc." in text
+    assert "| s | 2026-01-02 03:04 | standard, 3 rounds of 3 s a cell | 1.0 | abc | 2 % (2 % at most) |" in text
+    assert "| m | not taken |" in text
     ElementTree.parse(tmp_path / "performance" / "s-json-c32.svg")
+
+
+def test_every_promise_has_its_row_whatever_was_taken(tmp_path: Path) -> None:
+    text = composed(tmp_path, a_part())
+    for promise in PROMISES.values():
+        assert f"| {promise.name} |" in text
+    assert "| **not run: no GPU here** |" in text
+    assert "| **not run: part window was not taken** |" in text
+    assert {row.key for row in ROWS} | {"gpu", "wrong"} == set(PROMISES)
+
+
+def test_what_was_taken_on_a_busy_machine_is_marked(tmp_path: Path) -> None:
+    quiet = a_part("footprint", figures={"memory": 70.0, "app_mb": 150.0, "bare_mb": 80.0})
+    assert "busy" not in composed(tmp_path, quiet)
+    text = composed(tmp_path, replace(quiet, busy=[60.0, 3.0, 70.0]))
+    assert "60 % (70 % at most) **busy** |" in text
+    assert "| **must met** | 150 MB and 80 MB, with every process of each; **taken on a busy machine** |" in text
+
+
+def test_a_row_that_is_not_met_stands_beside_the_profile(tmp_path: Path) -> None:
+    heavy = a_part("footprint", figures={"memory": 90.0, "app_mb": 170.0, "bare_mb": 80.0})
+    text = composed(tmp_path, heavy, a_part("profile", tables=["| **the app** | all | **136** | |"]))
+    after = text.partition("## Where the time goes")[2]
+    assert "- app's memory without a model, above a bare PySide6 window: 170 MB and 80 MB" in after
+    assert "| **the app** | all | **136** | |" in after
+    assert "The profile was not taken." in composed(tmp_path, heavy)
+
+
+def test_bodies_rotate_over_256_inputs_and_more() -> None:
+    assert models.INPUTS >= 256
+
+
+# -- the sweep ---------------------------------------------------------------------------------------------------------
+PLAIN, TWO, BATCH = (
+    Settings("as documented"),
+    Settings("workers 2"),
+    Settings("batch 32", {"BENCH_BATCH": "32"}, models="s"),
+)
+PEER = Server("a peer", "x", (), {}, PLAIN, (TWO, BATCH))
+
+
+def test_a_sweep_is_kept_and_goes_on_where_it_ended(tmp_path: Path) -> None:
+    path, asked = tmp_path / "sweep.json", []
+    rates = {"as documented": 10.0, "workers 2": 30.0, "batch 32": 20.0}
+
+    def measure(peer: Server, way: Settings) -> float | None:
+        asked.append(way.name)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return rates[way.name]
+
+    with pytest.raises(KeyboardInterrupt):
+        Sweep(path, "here").best("s", PEER, PEER.ways("s"), measure)
+    assert Sweep(path, "here").best("s", PEER, PEER.ways("s"), measure) == (TWO, 30.0)
+    assert asked == ["as documented", "workers 2", "workers 2", "batch 32"]
+    assert Sweep(path, "here").best("s", PEER, PEER.ways("s"), measure) == (TWO, 30.0)
+    assert len(asked) == 4
+    assert Sweep(path, "here").rates("s") == [("a peer", name, rate) for name, rate in rates.items()]
+    Sweep(path, "elsewhere").best("s", PEER, PEER.ways("s"), measure)
+    assert len(asked) == 7, "another machine's sweep was taken"
+    Sweep(path, "elsewhere", anew=("m",)).best("s", PEER, PEER.ways("s"), measure)
+    assert len(asked) == 7
+    Sweep(path, "elsewhere", anew=("s",)).best("s", PEER, PEER.ways("s"), measure)
+    assert len(asked) == 10
+
+
+def test_what_did_not_start_is_tried_again(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "sweep.json", "here")
+    assert sweep.best("s", PEER, PEER.ways("s"), lambda peer, way: None) is None
+    assert sweep.best("s", PEER, PEER.ways("s"), lambda peer, way: 1.0) == (PLAIN, 1.0)
+
+
+def test_a_second_model_tries_what_won_with_the_first(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "sweep.json", "here")
+    assert PEER.ways("l") == (PLAIN, TWO)
+    assert sweep.ways("l", PEER, "m") == (PLAIN, TWO)
+    sweep.best("m", PEER, PEER.ways("m"), lambda peer, way: 2.0 if way is PLAIN else 1.0)
+    assert sweep.ways("l", PEER, "m") == (PLAIN,)
+
+
+def test_only_peers_far_behind_are_left_out() -> None:
+    assert left_out({}) == {}
+    assert left_out({"a": 100.0, "b": 50.0, "c": 49.0}) == {
+        "c": "49/s at best in the sweep, below half of the 100/s of a"
+    }
+
+
+def test_the_settings_that_are_tried_suit_the_model_and_the_machine() -> None:
+    for peer in PEERS:
+        for model in "sml":
+            ways = peer.ways(model)
+            assert ways[0] == peer.documented
+            assert len({way.name for way in ways}) == len(ways)
+            for way in ways:
+                assert int(way.env.get("BENCH_WORKERS", 1)) <= max(CORES, 2)
+        prepared = peer.ways("m", prepared=True)
+        assert prepared
+        assert all(way.prepared for way in prepared)
+
+
+# -- the profile -------------------------------------------------------------------------------------------------------
+RAW = """\
+thread (11): server-loop;_run (threading.py:9);poll2 (waitress/wasyncore.py:213) 60
+thread (11): server-loop;_run (threading.py:9);poll2 (waitress/wasyncore.py:204) 4
+thread (11): server-loop;answer (embedded_server/lane_loop.py:1);dispatcher.send (waitress/wasyncore.py:392) 16
+thread (11): server-loop;answer (embedded_server/lane_loop.py:1);_json (json/encoder.py:2) 20
+thread (12): waitress-0;handler (waitress/task.py:1);Condition.wait (threading.py:327) 100
+"""
+
+
+def test_a_thread_s_time_is_shared_out_over_what_it_did_and_not_over_its_rest() -> None:
+    process = Process("the app", {11: 1.0, 13: 0.5}, stacks(RAW), 2.0)
+    spent = by_area(process)
+    assert spent == pytest.approx({
+        "waiting on sockets (poll)": 0.1, "socket send": 0.4, "request and answer in HTTP": 0.5,
+        "threads of the libraries (OpenMP)": 0.5,
+    })  # fmt: skip
+    assert waited_s(process) == 0.0
+    assert waited_s(replace(process, cpu_s={11: 0.3})) == pytest.approx(0.5)
+    lines = table("S", [process], 1000)
+    assert "| **the app** | all | **1500** | |" in lines
+    assert "| | socket send | 400 | 27% |" in lines
+
+
+# -- the engine alone --------------------------------------------------------------------------------------------------
+def asked_directly(values: Callable[[int], list[float]]) -> tuple[int, int]:
+    """Answers, and how many questions were under way at most."""
+    asked = [PredictRequest("m", str(number).encode()) for number in range(INPUTS)]
+    waiting: list[Future[Prediction]] = []
+    most, pool = [0], ThreadPoolExecutor(1)
+
+    def ask(request: PredictRequest) -> Future[Prediction]:
+        future: Future[Prediction] = Future()
+        waiting.append(future)
+        most[0] = max(most[0], len(waiting))
+
+        def answer() -> None:
+            waiting.remove(future)
+            number = int(bytes(request.data))  # type: ignore[arg-type]
+            outputs = {"y": np.asarray(values(number), np.float32)}
+            future.set_result(Prediction("1", "m", "raw-tensors", {}, outputs=outputs))
+
+        pool.submit(answer)
+        return future
+
+    with pool:
+        answers = closed_loop(ask, asked, [np.asarray(row, np.float32) for row in REFERENCES], 3, 0.05)
+    return answers, most[0]
+
+
+def test_the_engine_is_asked_with_so_many_under_way_and_its_answers_checked() -> None:
+    answers, most = asked_directly(lambda number: REFERENCES[number])
+    assert answers > 10
+    assert 1 <= most <= 3
+    with pytest.raises(SystemExit, match="wrong answer to input 5"):
+        asked_directly(lambda number: [9.0, 9.0] if number == 5 else REFERENCES[number])

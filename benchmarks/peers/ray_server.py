@@ -11,7 +11,6 @@ from starlette.requests import Request
 
 from benchmarks.peers.answering import PORT, WORKERS, Model
 
-
 STARTS = 4
 
 
