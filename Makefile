@@ -59,10 +59,13 @@ screenshots: setup-test ## render the window into docs/screenshots, its other si
 translations: setup-test ## collect the window's sentences and compile its catalogs (gui/resources/languages)
 	$(BIN)/python packaging/translations.py
 
-bench: setup-test ## measure beside other servers, into docs/performance.md (QUICK=1: some minutes; FULL=1: all of it)
+# ONLY=s,m takes some parts, REPORT=1 composes the report of those that were taken: see benchmarks/compare.py.
+bench: setup-test ## measure beside other servers, 40 minutes, into docs/performance.md (QUICK=1: some; FULL=1: all of it)
 	$(TEST_ENV) $(BIN)/python -m benchmarks.compare
+ifdef FULL
 	$(TEST_ENV) $(BIN)/python -m benchmarks.responsiveness
 	$(TEST_ENV) $(BIN)/python -m benchmarks.front_door
+endif
 
 bench-gpu: ## how near this machine's GPU is brought to what it can do (with PYTHON's own PyTorch, as test-gpu)
 	$(PYTHON) -m benchmarks.gpu

@@ -64,7 +64,8 @@ def floors(name: str, seconds: float, one_core: bool) -> dict[str, float]:
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.floors", name, str(seconds), str(streams)]
         if one_core:
             command = ["taskset", "--cpu-list", "0", *command]
-        env = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        env = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+        env["OMP_NUM_THREADS"] = str(threads)
         printed = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
         found |= {f"{way}, {batch}": rate for batch, rate in json.loads(printed).items()}
     return found

@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 START_S = 180.0
 SETTLE_S, SETTLE_EVERY_S, SETTLED_TURNS = 20.0, 0.25, 3
 """At most so long, looking so often, until a started server rested so many times in a row."""
-RESTS = 0.2
+RESTS = 0.3
 """Share of a core up to which a server counts as at rest."""
 FORM = f"multipart/form-data; boundary={BOUNDARY.decode()}"
 KEY = "b" * 43
@@ -117,8 +117,11 @@ def _sweep(*ways: dict[str, str], prepared: bool = False) -> tuple[Settings, ...
 
 
 def _models(way: dict[str, str]) -> str:
-    """S is too small for PyTorch's threads, and for the batches at which M and L stop gaining."""
-    return "s" if way.get("BENCH_BATCH") == "32" else "ml" if way.keys() & {"OMP_NUM_THREADS", "BENCH_BATCH"} else "sml"
+    """S is too small for PyTorch's threads and gains from larger batches; for M and L, what only spares hops between
+    threads or processes makes no difference, and one thread leaves cores idle."""
+    if way.get("BENCH_BATCH") == "32" or way.get("BENCH_WORKERS") == "0" or way.get("BENCH_THREADS") in ("1", "8"):
+        return "s"
+    return "ml" if way.keys() & {"OMP_NUM_THREADS", "BENCH_BATCH"} else "sml"
 
 
 CORES = os.cpu_count() or 1
@@ -169,7 +172,7 @@ PEERS = (
     ),
     Server(
         "BentoML", "bentoml", _bento("bentoml_server"), _form("/json", "/raw", "/jpeg"),
-        sweep=(*_sweep(*WORKERS), Settings("access log and metrics off", QUIET_BENTO)),
+        sweep=(*_sweep(*WORKERS), Settings("access log and metrics off", QUIET_BENTO, models="s")),
         prepared_sweep=_sweep({}, *WORKERS, prepared=True),
     ),
     Server(
@@ -228,6 +231,7 @@ class Running:
     model: str
     port: int
     process: subprocess.Popen[bytes]
+    home: Path = ROOT  # its working directory; of Deskside also where its data folder is
 
     def load(self, kind: str, connections: int, seconds: float, unique: str = "", cpu: int | None = None) -> Load:
         question = self.server.questions[kind]
@@ -250,6 +254,30 @@ class Running:
             now = cpu_seconds(self.process.pid)
             quiet = quiet + 1 if now - before < RESTS * SETTLE_EVERY_S else 0
             before = now
+
+    def check_records(self, answers: int) -> None:
+        """Of Deskside: its metrics have counted so many answers, and it kept its journal and its log of requests.
+
+        Raises ``BadAnswers``: what was measured was then not Deskside as it ships.
+        """
+        key = next(iter(self.server.questions.values())).headers.get("Authorization")
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("GET", "/metrics", headers={"Authorization": key} if key else {})
+            page = connection.getresponse().read().decode()
+        except (OSError, http.client.HTTPException) as error:
+            raise BadAnswers(f"{self.server.name} gave no metrics: {error}") from error
+        finally:
+            connection.close()
+        counted = [line for line in page.splitlines() if line.startswith("nv_inference_request_success{")]
+        if sum(int(line.rpartition(" ")[2]) for line in counted) < answers:
+            raise BadAnswers(f"{self.server.name} counted fewer than {answers} answers: {counted or page[:300]}")
+        data = self.home / "data"
+        kept = {
+            path.name: path.stat().st_size for path in (data / "logs" / "requests.log", *data.glob("journal.sqlite3*"))
+        }
+        if len(kept) < 2 or kept["requests.log"] == 0 or sum(kept.values()) == kept["requests.log"]:
+            raise BadAnswers(f"{self.server.name} kept no journal or no log of requests: {kept}")
 
     def memory_mb(self) -> float:
         """PSS of the server and everything it started, so that shared pages count once."""
@@ -317,7 +345,7 @@ def running(server: Server, model: str, settings: Settings | None = None, cpu: i
     log = (home / "log").open("wb")
     process = subprocess.Popen(command, env=env, cwd=home, stdout=log, stderr=log, start_new_session=True)
     try:
-        started = Running(server, model, port, process)
+        started = Running(server, model, port, process, home)
         _await(started, home)
         started.settle()
         yield started
