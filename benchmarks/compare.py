@@ -36,7 +36,7 @@ from benchmarks.load import BadAnswers, Outcome, ceiling
 from benchmarks.load import run as ask
 from benchmarks.models import BENCH
 from benchmarks.servers import CORES, KERAS_TUTORIAL, PEERS, ROOT, NotStarted, Server, Settings, deskside, running
-from benchmarks.sweep import Sweep, label, left_out
+from benchmarks.sweep import Measure, Sweep, label, left_out
 from benchmarks.verdicts import (
     FLOOR,
     FLOOR_ONE,
@@ -111,11 +111,11 @@ class Comparison:
                     continue
                 generator = None if contestant.cpu is None else contestant.cpu + 1
                 load = server.load(cell.kind, cell.connections, seconds, UNIQUE if cell.unique else "", generator)
-                outcome = ask(load)
-                if not contestant.server.environment:
-                    part.answers += outcome.answers
-                    part.failed_answers += outcome.failed
                 try:
+                    outcome = ask(load)
+                    if not contestant.server.environment:
+                        part.answers += outcome.answers
+                        part.failed_answers += outcome.failed
                     outcome.check(f"{contestant.name}, {part.name}, {cell.name}")
                 except BadAnswers as error:
                     say(f"  FAILED: {error}")
@@ -183,7 +183,7 @@ class Comparison:
             return False
         return True
 
-    def _swept(self, cell: Cell):  # type: ignore[no-untyped-def]
+    def _swept(self, cell: Cell) -> Measure:
         def measure(peer: Server, way: Settings) -> float | None:
             found = self._try(Contestant(peer, way), [cell], SWEEP_S).get(cell)
             if found is not None:

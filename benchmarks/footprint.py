@@ -32,13 +32,14 @@ app.exec()
 """
 
 
-def weight_mb(command: list[str]) -> float:
-    """Of a window that has come to rest, with all its processes."""
+def weights_mb(command: list[str]) -> tuple[float, float]:
+    """Of a window that has come to rest: with all its processes, and of its own process alone."""
     with tempfile.TemporaryDirectory(prefix="deskside-bench-") as home:
         env = os.environ | {"QT_QPA_PLATFORM": "offscreen", "DESKSIDE_HOME": home}
         process = subprocess.Popen(command, env=env, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            return settled(process) / 1e6
+            everything = settled(process)
+            return everything / 1e6, pss(psutil.Process(process.pid)) / 1e6
         finally:
             members = family(process.pid)
             process.terminate()
@@ -65,8 +66,8 @@ def settled(process: subprocess.Popen[bytes]) -> int:
 
 def main() -> None:
     found: dict[str, float] = {}
-    found["app_mb"] = weight_mb([sys.executable, str(ROOT / "main.py")])
-    found["bare_mb"] = weight_mb([sys.executable, "-c", BARE_WINDOW])
+    found["app_mb"], found["app_alone_mb"] = weights_mb([sys.executable, str(ROOT / "main.py")])
+    found["bare_mb"], _ = weights_mb([sys.executable, "-c", BARE_WINDOW])
     found["memory"] = found["app_mb"] - found["bare_mb"]
     print(json.dumps(found))
 

@@ -44,7 +44,9 @@ class Part:
     machine: str = ""
     rounds: int = 0
     seconds: float = 0.0  # of a cell
-    busy: list[float] = field(default_factory=list)  # percent of all cores that others took, before each round
+    busy: list[float] = field(
+        default_factory=list
+    )  # percent of all cores that others took: before it, before each round, after
     rates: dict[str, dict[str, dict[int, float]]] = field(default_factory=dict)
     details: dict[str, dict[str, Outcome]] = field(default_factory=dict)  # of the last round
     memory_mb: dict[str, float] = field(default_factory=dict)
@@ -92,6 +94,7 @@ class Taking:
 
     def write(self) -> Path:
         self.part.took_s = time.monotonic() - self.began
+        self.part.busy.append(machine.taken_by_others())
         return write(self.part)
 
 

@@ -50,7 +50,8 @@ async def jpeg(request: Request) -> Answer:
 
 
 if __name__ == "__main__":
+    # Of several workers each has to answer within five seconds, else it is started anew: on a busy machine for ever.
     uvicorn.run(
         "benchmarks.peers.fastapi_server:app", host="127.0.0.1", port=PORT, workers=WORKERS, log_level="warning",
-        access_log=False,
+        access_log=False, timeout_worker_healthcheck=60,
     )  # fmt: skip
