@@ -146,7 +146,11 @@ class Figure:
         value = part.figures.get(self.key)
         if value is None:
             return Row(PROMISES[self.key], None, "; ".join(part.failures)[:300] or "its program printed no such figure")
-        return Row(PROMISES[self.key], value, remarked(part, self.note.format(**part.figures)))
+        try:
+            note = self.note.format(**part.figures)
+        except KeyError as error:
+            return Row(PROMISES[self.key], None, f"part {self.part} was taken by a program that had no {error}")
+        return Row(PROMISES[self.key], value, remarked(part, note))
 
 
 GAP = "idle p99 {idle:.1f} ms, "

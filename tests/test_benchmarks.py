@@ -303,6 +303,11 @@ def test_what_was_taken_on_a_busy_machine_is_marked(tmp_path: Path) -> None:
     )
 
 
+def test_a_part_without_a_figure_of_today_s_is_to_be_taken_anew(tmp_path: Path) -> None:
+    text = composed(tmp_path, a_part("footprint", figures={"memory": 70.0}))
+    assert "**not run: part footprint was taken by a program that had no 'app_mb'**" in text
+
+
 def test_a_row_that_is_not_met_stands_beside_the_profile(tmp_path: Path) -> None:
     heavy = a_part("footprint", figures={"memory": 90.0, "app_mb": 170.0, "app_alone_mb": 140.0, "bare_mb": 80.0})
     text = composed(tmp_path, heavy, a_part("profile", tables=["| **the app** | all | **136** | |"]))
