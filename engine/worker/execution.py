@@ -138,6 +138,9 @@ class Executor:
         self._prepared_calls = 0
         """Calls of the prepared model that compute now."""
         self.threads = threads
+        self.threads_from = 1
+        """A call of fewer rows takes one thread, even alone: a probe found that more hold each other up. Another thread
+        may set it."""
         self.is_alone: Callable[[], bool] = lambda: True
         """Whether the work that runs now is all there is."""
         self.inferences = 0
@@ -280,7 +283,7 @@ class Executor:
 
     def _call_untouched(self, batch: Arrays) -> Arrays:
         with self.turns.taken(first=True):
-            self.use_threads(1 if self._prepared_calls else self.threads)
+            self.use_threads(1 if self._prepared_calls else self._threads_alone(batch))
             return self.run_untouched(batch)
 
     def _call_prepared(self, prepared: Prepared, batch: Arrays) -> Arrays:
@@ -289,11 +292,17 @@ class Executor:
         with self._lock:
             self._prepared_calls += 1
         try:
-            self.use_threads(self.threads if prepared.streams == 1 or self.is_alone() else 1)
+            is_alone = prepared.streams == 1 or self.is_alone()
+            self.use_threads(self._threads_alone(batch) if is_alone else 1)
             return prepared.run(batch)
         finally:
             with self._lock:
                 self._prepared_calls -= 1
+
+    def _threads_alone(self, batch: Arrays) -> int:
+        if self.threads_from == 1:
+            return self.threads
+        return self.threads if all(a.ndim and len(a) >= self.threads_from for a in batch.values()) else 1
 
     def use_threads(self, threads: int) -> None:
         """Of one operator, for what the calling thread runs next, where the runtime lets that change."""

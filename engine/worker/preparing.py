@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf, prod
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,10 @@ STREAM_FROM_S = 0.002
 """A model that takes less for a full batch on one thread runs one batch at a time: what lies beside the model holds
 Python's lock, and threads that wait for that win nothing."""
 
+_LEAST_SHARED = 1.1
+"""How many times as fast all threads together have to be as one, so that a call alone takes them."""
+_THREAD_ROUNDS = 7
+
 Run = Callable[[Arrays], Arrays]
 
 
@@ -100,6 +105,7 @@ class _Trial:
     def run(self) -> tuple[Preparation, Prepared | None]:
         self._collect_cases()
         variant, reason = self._try_variants()
+        self._executor.threads_from = self._threads_from(variant.run if variant else self._executor.run_untouched)
         if variant is None:
             knee = self._knee(self._executor.run_untouched)
             return Preparation(PreparationState.UNUSED, reason=reason, batch=knee), None
@@ -268,6 +274,30 @@ class _Trial:
         rows = max(n for n in self._by_rows if n <= (batch or n))
         (least,) = self._least_seconds([(run, self._by_rows[rows])], self._clock)
         return min(self._executor.threads, MAX_STREAMS) if least >= STREAM_FROM_S else 1
+
+    def _threads_from(self, run: Run) -> int:
+        """From how many rows of a call on all threads together are faster than one; one more than the most that were
+        tried where they never are. By the clock on the wall, and the median: what makes them slow is waiting for each
+        other, which a processor's clock does not see and the best of many rounds hides."""
+        threads = self._executor.threads
+        if not self._is_threaded or threads == 1:
+            return 1
+        found = max(self._by_rows) + 1
+        for rows, batch in sorted(self._by_rows.items(), reverse=True):
+            begun = time.perf_counter()
+            ones: list[float] = []
+            alls: list[float] = []
+            while len(ones) < _THREAD_ROUNDS and (not ones or time.perf_counter() - begun < _PROBE_S):
+                for number, times in ((1, ones), (threads, alls)):
+                    with self._executor.turns.taken():
+                        self._executor.use_threads(number)
+                        times.append(seconds_of(run, batch, time.perf_counter))
+            self._executor.use_threads(threads)
+            if median(ones) < _LEAST_SHARED * median(alls):
+                break
+            found = rows
+        log.info("a call takes %d threads from %d rows on", threads, found)
+        return found
 
     def _least_seconds(self, calls: Sequence[tuple[Run, Arrays]], clock: Callable[[], float]) -> list[float]:
         """The least time of each call, none with an answer computed beside it. They alternate: what else the machine

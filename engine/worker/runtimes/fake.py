@@ -42,7 +42,8 @@ Options; "on" values compare with the first element of a row:
 ``gates_file``            path of any file: a run with first value 3 makes ``3.begun`` beside it, which has the number
                           of threads it may use, and waits as long as there is ``3.closed``
 ``streams``               true: it knows a faster way to run itself, which several threads may run at once: without
-                          ``delay_s``, each run taking 3 ms. Both are then the processor's time
+                          ``delay_s``, each run taking 3 ms. Both are then the processor's time,
+                          shared by the threads of a call
 ``stream_file``           path of a file: that way fails as soon as it exists
 ========================  ============================================================================================
 """
@@ -175,7 +176,10 @@ class FakeRuntime:
 
     def _run(self, inputs: Mapping[str, NDArray[Any]], seconds: float) -> Arrays:
         options = self._options
-        _spend(seconds) if options.get("streams") else time.sleep(seconds)
+        if options.get("streams"):
+            _spend(seconds / getattr(self._threads, "of_one_call", 1))
+        else:
+            time.sleep(seconds)
         x = inputs[self._first_input]
         rows = len(x)
         flat = x.reshape(rows, -1) if x.size else x.reshape(rows, 0)

@@ -260,6 +260,37 @@ def test_rows_of_one_run_end_where_nothing_is_won(seconds: Callable[[int], float
     assert preparation.batch == knee
 
 
+@pytest.mark.parametrize(
+    ("gain", "threads_from"),
+    [
+        pytest.param(lambda rows: 2.0, 1, id="they always pay"),
+        pytest.param(
+            lambda rows: 0.4 if rows < 4 else 1.5, 4, id="they hold each other up where there is little to do"
+        ),
+        pytest.param(lambda rows: 1.05, 9, id="they never pay"),
+    ],
+)
+def test_a_call_alone_takes_more_threads_where_they_are_faster(gain: Callable[[int], float], threads_from: int) -> None:
+    class Threads(Doubling):
+        threads = 4
+
+        def use_threads(self, threads: int) -> None:
+            self.threads = threads
+
+    runtime = Threads()
+    untouched = taking(doubled, lambda rows: rows / (gain(rows) if runtime.threads == 4 else 1.0))
+    model = model_of(runtime)
+    executor = model.executor
+    executor.threads = 4
+    executor.run_untouched = untouched  # type: ignore[method-assign]
+    prepare(model)
+    assert executor.threads_from == threads_from
+    for number in (1, 4, 8):
+        block = Block({"x": np.zeros((number, 3), np.float32)}, number, [0] * number)
+        executor.execute([Work("w", Form.OUTPUTS, {}, [block])])
+        assert runtime.threads == (4 if number >= threads_from else 1)
+
+
 def test_answers_are_compared_by_their_largest_number() -> None:
     one = {"y": np.array([1000.0, 0.001], np.float32), "n": np.array([3])}
     assert agree(one, {"y": np.array([1000.0, 0.002], np.float32), "n": np.array([3])})
