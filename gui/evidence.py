@@ -298,7 +298,7 @@ def _running_rows(entry: Mapping[str, Any]) -> list[EvidenceRow]:
         rows.append((tr("Preparation"), *_preparation_words(prepared)))
     if prepared and prepared["streams"] > 1:
         words = tr("{count} batches at once").format(count=prepared["streams"])
-        rows.append((tr("Streams"), words, tr("each on one core; a batch alone has them all")))
+        rows.append((tr("Streams"), words, tr("each on one core; a batch alone has all where that is faster")))
     if entry.get("keeps_memory"):
         rows.append((tr("Heap"), tr("freed memory is kept for the next answer"), tr("set when its process started")))
     if entry.get("sandbox"):

@@ -31,10 +31,10 @@ from engine.worker.work import Work
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 5e-5
-"""Of an output's largest number. A MobileNetV2 whose answers depend on its input is itself 1.1e-5 off what it answers
-in float64 where pixels go from 0 to 255, and its frozen graph 1.5e-5: a bound below the rounding of both refuses what
-is as right."""
+TOLERANCE = 2e-4
+"""Of an output's largest number. A bound below what float32 rounds anyway refuses what is as right: a MobileNetV2 is
+itself 1.1e-5 off what it answers in float64 where pixels go from 0 to 255, and its frozen graph 1.5e-5; a ResNet-50's
+answers to a dark picture, 500 times smaller than to others, differ by 1.2e-4. Exporters of models compare at 1e-3."""
 _ABSOLUTE = 1e-7
 """What a number may move in an output that is all but zero."""
 LEAST_GAIN = 1.05

@@ -294,7 +294,7 @@ def test_a_call_alone_takes_more_threads_where_they_are_faster(gain: Callable[[i
 def test_answers_are_compared_by_their_largest_number() -> None:
     one = {"y": np.array([1000.0, 0.001], np.float32), "n": np.array([3])}
     assert agree(one, {"y": np.array([1000.0, 0.002], np.float32), "n": np.array([3])})
-    assert not agree(one, {"y": np.array([1000.1, 0.001], np.float32), "n": np.array([3])})
+    assert not agree(one, {"y": np.array([1000.3, 0.001], np.float32), "n": np.array([3])})
     assert not agree(one, {"y": one["y"], "n": np.array([4])})
     assert not agree(one, {"n": one["n"], "y": one["y"]})  # in another order
     nan = {"y": np.array([np.nan, np.inf], np.float32)}
