@@ -174,8 +174,8 @@ ROWS: tuple[Ratio | Figure, ...] = (
            "in Keras {load-digits-keras:.2f}x"),
     Figure("load-spare", "load", "the worst of three models: M {spare-m:.2f}x, digits in PyTorch "
            "{spare-digits-torch:.2f}x, in Keras {spare-digits-keras:.2f}x"),
-    Figure("memory", "footprint", "{app_mb:.0f} MB and {bare_mb:.0f} MB with every process of each; its own "
-           "process alone {app_alone_mb:.0f} MB"),
+    Figure("memory", "footprint", "{app_alone_mb:.0f} MB and {bare_mb:.0f} MB; with every process of ours "
+           "{app_mb:.0f} MB"),
 )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ STOPPED -> STARTING -> RUNNING -> STOPPING -> STOPPED; a start that fails ends i
 
 from __future__ import annotations
 
-import functools
 import http.client
 import logging
 import socket
@@ -31,20 +30,13 @@ from embedded_server.addresses import (
     server_urls,
     url_host,
 )
-from embedded_server.app import create_app
-from embedded_server.body_budget import BodyBudget, affordable
 from embedded_server.door import CALLER_FOR_S, Door, Refusals
-from embedded_server.golden_door import ask_golden
-from embedded_server.hot_lane import hot_lane
 from embedded_server.keys import WINDOW_KEY, KeyStore, made_key, read_key_file
 from embedded_server.listening import bind_listener, bind_listeners
 from embedded_server.notifier import CoalescingNotifier
 from embedded_server.own_connection import connect_to_self
 from embedded_server.reach import check_reach
 from embedded_server.request_log import RequestLog
-from embedded_server.tls_server import TlsServer
-from embedded_server.tls_terminator import tls_context
-from embedded_server.waitress_adapter import HttpServer, Pace, adjustments
 from engine.errors import Draining, EngineError, ServerStartError, SettingsInvalid, UnusableInput
 from engine.golden import GoldenReport
 from engine.ports import EnginePort
@@ -64,6 +56,8 @@ from engine.settings import ServerSettings
 
 if TYPE_CHECKING:
     from embedded_server.certificates import ServerCertificate
+    from embedded_server.tls_server import TlsServer
+    from embedded_server.waitress_adapter import HttpServer
 
 log = logging.getLogger(__name__)
 
@@ -378,6 +372,8 @@ class ServerController:
         running = self._running
         if running is None or self._base.phase is not ServerPhase.RUNNING:
             raise Draining("The server is off: nothing can be asked over the network.")
+        from embedded_server.golden_door import ask_golden
+
         self._let_in(running, (key,))
         try:
             report = ask_golden(
@@ -493,6 +489,9 @@ class ServerController:
 
     def _renewed(self, running: _Running, urls: tuple[ServerUrl, ...], port: int) -> CertificateInfo | None:
         """The certificate for the addresses there are now; the old one where that cannot be had, and why."""
+        from embedded_server.tls_server import TlsServer
+        from embedded_server.tls_terminator import tls_context
+
         old = self._base.certificate
         if old is None or not isinstance(running.http, TlsServer):
             return None
@@ -600,24 +599,11 @@ class ServerController:
             changed=self._notifier.changed,
             log_=self._log,
         )
-        if certificate is None:
-            kind: Callable[..., HttpServer | TlsServer] = HttpServer
-        else:
-            context = tls_context(certificate.certificate_file, certificate.key_file)
-            kind = functools.partial(TlsServer, context=context)
-        app = create_app(self._engine, settings, door=door)
-        http_server = kind(
-            app,
-            listener,
-            adjustments(settings),
-            connections=settings.connections,
-            connections_per_address=settings.connections_per_address,
-            on_refused=self._on_refused,
-            on_death=self._on_death,
-            check=door.check,
-            budget=BodyBudget(affordable(settings.bodies_bytes, settings.body_bytes)),
-            pace=Pace(settings.head_timeout_s, settings.body_timeout_s, settings.reply_timeout_s),
-            lane=hot_lane(app) if settings.hot_lane else None,
+        # Here: what it brings along is not needed before a server is switched on.
+        from embedded_server.hosting import host
+
+        http_server = host(
+            self._engine, settings, listener, door, certificate, on_refused=self._on_refused, on_death=self._on_death
         )
         return _Running(plan, http_server, door, network, certificate.pin if certificate is not None else None)
 

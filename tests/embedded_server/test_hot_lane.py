@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from flask import Flask
 
-from embedded_server import controller as controller_module
 from embedded_server import data_plane, hot_lane
+from embedded_server import hosting as hosting_module
 from embedded_server.controller import ServeOptions, ServerController
 from embedded_server.hot_lane import LaneParts, Passage
 from embedded_server.keys import KeyStore
@@ -404,9 +404,9 @@ def test_no_answer_goes_to_another_connection(
 ) -> None:
     """Answers settle in a random order, from several threads at once. The loop is woken for each: of itself it would
     look again after ten minutes."""
-    adjustments = controller_module.adjustments
+    adjustments = hosting_module.adjustments
     monkeypatch.setattr(
-        controller_module, "adjustments", lambda settings: adjustments(settings) | {"asyncore_loop_timeout": 600}
+        hosting_module, "adjustments", lambda settings: adjustments(settings) | {"asyncore_loop_timeout": 600}
     )
     port = make_controller().start_at(ServeOptions(port=0)).port
     engine.hold = True
@@ -740,14 +740,14 @@ def test_a_loop_that_dies_answers_who_waits(
 # -- falling back to the view ------------------------------------------------------------------------------------------
 def hooked(monkeypatch: pytest.MonkeyPatch, register: Callable[[Flask], None]) -> None:
     """Let ``register`` have the application before the server does."""
-    create = controller_module.create_app
+    create = hosting_module.create_app
 
     def made(*args: Any, **more: Any) -> Flask:
         app = create(*args, **more)
         register(app)
         return app
 
-    monkeypatch.setattr(controller_module, "create_app", made)
+    monkeypatch.setattr(hosting_module, "create_app", made)
 
 
 def _wrapped(app: Flask) -> None:
