@@ -1,8 +1,8 @@
 """What the program weighs without a model, in megabytes: its window against a bare PySide6 window.
 
-``python -m benchmarks.footprint``. PSS, so that shared pages count once. What is promised is the weight of the program's
-own process; that of all its processes (reader of files, spare process of a framework) stands beside it. The last line
-printed is JSON.
+``python -m benchmarks.footprint``. PSS, so that shared pages count once. What is promised is the weight of the
+program's own process; that of all its processes (reader of files, spare process of a framework) stands beside it. The
+last line that is printed is JSON.
 """
 
 from __future__ import annotations
