@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from embedded_server import controller as controller_module
+from embedded_server import hosting
 from embedded_server.addresses import InterfaceAddress, chosen_addresses, lan_addresses
 from embedded_server.controller import ServeOptions, ServerController
 from engine.errors import EngineError, ServerStartError, SettingsInvalid
@@ -229,7 +230,7 @@ def test_a_server_that_does_not_answer_itself_is_not_running(
 
         return app
 
-    monkeypatch.setattr(controller_module, "create_app", broken)
+    monkeypatch.setattr(hosting, "create_app", broken)
     with pytest.raises(ServerStartError) as caught:
         controller.start_at(ServeOptions(port=0))
     assert caught.value.code == "server_self_check"
