@@ -121,6 +121,7 @@ def make_job(
             raise Malformed("The input must be bytes, a list of rows or arrays by input name.")
         if request.wire is not None and kind != "bytes":
             raise Malformed("A protocol's body is bytes.")
+        # What could not be written into the frame is to fail here, where its caller is told.
         if request.params or request.wire_options:
             orjson.dumps([dict(request.params), dict(request.wire_options)])
         if request.content_type:

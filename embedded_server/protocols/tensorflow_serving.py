@@ -110,9 +110,9 @@ def _find(
     """The model's entry, and the version asked for. Raises ModelNotFound, Malformed."""
     if (version is not None and not version.isdecimal()) or ":" in model:
         raise NoSuchRoute("There is nothing at this address.")
-    entry = (find if label is None else find_model)(plane, model, version)
     if label is None:
-        return entry, version
+        return find(plane, model, version), version
+    entry = find_model(plane, model, version)
     if label == STABLE:
         return entry, None
     if label not in entry["versions"] or label.isdecimal():

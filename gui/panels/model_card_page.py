@@ -238,7 +238,7 @@ class ModelCardPage(QWidget):
         self._changes.apply(self._key, values, words)
 
     def _on_photographs(self, smaller: bool) -> None:
-        words = tr("Decoding large photographs smaller") if smaller else tr("Decoding large photographs in full")
+        words = tr("Smaller decoding of large photographs") if smaller else tr("Full decoding of large photographs")
         self._changes.apply(self._key, {"jpeg_scaled_decode": smaller}, words)
 
     def _on_done(self, sentence: str) -> None:
