@@ -101,8 +101,9 @@ class WorkerLoop:
         self._told_fits: int | None = None
         self._keeps_memory = False
         self._preparing = False
+        self._telling = threading.Lock()
         self._preparation: Preparation | None = None
-        """As the parent was told it. Under the lock, as ``_told_fits`` is: several executing threads tell."""
+        """As the parent was told it. Under ``_telling``: one thread prepares, several executing ones may withdraw."""
 
     def run(self) -> int:
         """Serve until ``stop`` or the end of the channel; the result is the exit code. Raises ProtocolError."""
@@ -315,27 +316,27 @@ class WorkerLoop:
     def _prepare(self, model: LoadedModel, golden: dict[str, Any] | None, buffers: Sequence[Buffer]) -> None:
         work = self._decode(golden, buffers) if golden is not None else None
         preparation, prepared = prepare(model, work if isinstance(work, Work) else None)
-        # Told first: what it does from now on may have to be told as well.
-        with self._lock:
+        # Whoever is told of it may rely on it; what withdraws it waits until it was told.
+        with self._telling:
+            model.executor.knee = preparation.batch
+            self._to_execute.streams = preparation.streams
+            model.executor.prepared = prepared
+            for number in range(1, preparation.streams):
+                arguments = (self._execute_batches, model, number)
+                threading.Thread(target=self._guard, args=arguments, name=f"execute-{number}", daemon=True).start()
             self._preparation = preparation
-        self._sender.send({"type": "prepared", "preparation": preparation.to_json()})
-        model.executor.knee = preparation.batch
-        self._to_execute.streams = preparation.streams  # before what may be withdrawn, which makes it one again
-        model.executor.prepared = prepared
-        for number in range(1, preparation.streams):
-            arguments = (self._execute_batches, model, number)
-            threading.Thread(target=self._guard, args=arguments, name=f"execute-{number}", daemon=True).start()
+            self._sender.send({"type": "prepared", "preparation": preparation.to_json()})
         give_back_freed_memory()
 
     def _withdraw(self) -> None:
         """Tell, once, that the prepared model is not used any more; batches run one at a time again."""
-        with self._lock:
+        with self._telling:
             told = self._preparation
             if told is None or told.state is not PreparationState.USED:
                 return
             self._preparation = withdrawn = told.withdrawn(Reason.FAILED)
-        self._to_execute.streams = 1
-        self._sender.send({"type": "prepared", "preparation": withdrawn.to_json()})
+            self._to_execute.streams = 1
+            self._sender.send({"type": "prepared", "preparation": withdrawn.to_json()})
 
     # -- the refining thread ---------------------------------------------------------------------------------------
     def _refine_results(self) -> None:

@@ -3,17 +3,20 @@ threads each takes. The fake runtime waits at gates, so that nothing depends on 
 
 from __future__ import annotations
 
+import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from engine.model_spec import TensorSpec
 from engine.preparation import Preparation, PreparationState, Reason, Step
-from engine.protocol import Message
+from engine.protocol import Buffer, Message
+from engine.worker.channel import Channel
+from engine.worker.loop import WorkerLoop
 from tests.engine.worker.process import PATIENCE_S, WorkerProcess, item_of, make_spec, read_done
 
 X = (TensorSpec("x", "float32", (-1, 2)),)
@@ -115,6 +118,45 @@ def test_two_batches_run_at_once_and_come_back_as_they_end(worker: WorkerProcess
     assert done(worker) == 2
     gates.open(1)
     assert done(worker) == 1
+
+
+class Told:
+    """A worker's channel in this process. While it is told of a preparation, two batches come, which wait at gates."""
+
+    def __init__(self, gates: Gates) -> None:
+        self._gates = gates
+        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._both_started = threading.Semaphore(0)
+        self.kept_its_word = False
+        spec = make_spec(inputs=X, options=gates.option | {"streams": True, "delay_s": 0.03}).to_json()
+        self._put({"type": "load", "spec": spec, "device": "cpu", "threads": 2})
+
+    def _put(self, header: dict[str, Any], buffers: Sequence[Buffer] = ()) -> None:
+        self._messages.put(Message(header, [memoryview(buffer) for buffer in buffers]))
+
+    def receive(self) -> Message | None:
+        return self._messages.get()
+
+    def send(self, header: dict[str, Any], buffers: Sequence[Buffer] = ()) -> None:
+        if header["type"] == "ready":
+            self._put({"type": "prepare", "golden": None})
+        elif header["type"] == "started":
+            self._both_started.release()
+        elif header["type"] == "prepared":
+            self._gates.close(1, 2)
+            for number in (1, 2):
+                item, own = item_of(f"r{number}", {"x": np.array([[number, 1]], np.float32)})
+                self._put({"type": "batch", "batch": number, "items": [item]}, own)
+            self.kept_its_word = all(self._both_started.acquire(timeout=PATIENCE_S) for _ in range(2))
+            self._gates.open(1)
+            self._gates.open(2)
+            self._messages.put(None)
+
+
+def test_what_is_told_as_prepared_is_in_use(gates: Gates) -> None:
+    channel = Told(gates)
+    assert WorkerLoop(cast(Channel, channel)).run() == 0
+    assert channel.kept_its_word
 
 
 def test_a_batch_alone_takes_every_thread(worker: WorkerProcess, gates: Gates) -> None:
