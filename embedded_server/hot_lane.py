@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+READ_AT_ONCE = 1 << 20
+"""Bytes of a body: a larger one, and a packed one, is read by a thread, so that nobody else waits for it."""
 SMALL = 1 << 16
-"""Bytes: what is larger is read, and written, by a thread, so that nobody else waits for it."""
+"""Bytes: a longer answer is written by a thread, which may have to wait for its client."""
 EXTENSION = "deskside"
 """Where an application keeps what its lane is made of."""
 _ROUTES = 256
@@ -108,7 +110,7 @@ class Passage:
     def asks_much(self) -> bool:
         """Whether reading what is asked takes its time: a large body, or a packed one."""
         environ = self._request.environ
-        return body_length(environ) > SMALL or "HTTP_CONTENT_ENCODING" in environ
+        return body_length(environ) > READ_AT_ONCE or "HTTP_CONTENT_ENCODING" in environ
 
     @property
     def says_much(self) -> bool:

@@ -6,14 +6,15 @@ RFC 9112 §5.2 (folded lines), §6.1 and §6.3 (framing), §7.1 (chunked).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import cached_property
 from io import BytesIO
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from waitress.adjustments import Adjustments
-from waitress.buffers import OverflowableBuffer
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
-from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
+from waitress.receiver import ChunkedReceiver
 from waitress.utilities import (
     BadRequest,
     Error,
@@ -30,6 +31,8 @@ MOST_LINE = 8192
 """Bytes of a request line (RFC 9112 §3 asks for 8000 at least)."""
 _LONGEST_LINE = 18  # 16 hexadecimal digits and CRLF
 _LENGTH, _CODING = b"\r\ncontent-length:", b"\r\ntransfer-encoding:"  # waitress refuses a space before the colon
+_PIECE = 1 << 13
+"""Bytes of a body below which pieces are put together as they come."""
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _DIGITS = 18
 """Of a length in a plain head."""
@@ -108,24 +111,76 @@ class ChunkedBody(ChunkedReceiver):
         self._expects = "data" if self._left else "end of body"
 
 
-class WholeBody:
-    """A body that came with its head."""
+class FixedBody:
+    """A body of a known length in the pieces in which it came. They are joined when somebody reads, by whom it is read;
+    waitress's own receiver copies each of them, and whoever reads copies all."""
 
-    completed = True
     error = None
 
-    def __init__(self, body: bytes) -> None:
-        self._file = BytesIO(body)
-        self._length = len(body)
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self._length = 0
+        self._pieces: list[bytes | bytearray] = []
+
+    @property
+    def completed(self) -> bool:
+        return not self._left
 
     def __len__(self) -> int:
+        """How much of it is here."""
         return self._length
 
-    def getfile(self) -> BytesIO:
-        return self._file
+    def received(self, data: bytes) -> int:
+        """Take ``data``; the result is how many of its bytes belong to this body."""
+        taken = min(len(data), self._left)
+        piece = data if taken == len(data) else data[:taken]
+        last = self._pieces[-1] if self._pieces else None
+        if isinstance(last, bytearray) and len(last) < _PIECE:
+            last += piece
+        else:
+            # Of a client that sends byte by byte not a Python object for each of them.
+            self._pieces.append(piece if taken >= _PIECE or taken == self._left else bytearray(piece))
+        self._left -= taken
+        self._length += taken
+        return taken
 
-    def getbuf(self) -> BytesIO:
-        return self._file
+    def take(self) -> bytes:
+        """All that came, which is not kept here any longer."""
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
+
+    def getfile(self) -> BodyFile:
+        return BodyFile(self)
+
+    def getbuf(self) -> FixedBody:
+        return self
+
+    def close(self) -> None:
+        """Forget it."""
+        self._pieces = []
+
+
+class BodyFile:
+    """A body as PEP 3333 has it read (``wsgi.input``). Reading all of it at once, first, copies nothing more."""
+
+    def __init__(self, body: FixedBody) -> None:
+        self._body = body
+
+    @cached_property
+    def _file(self) -> BytesIO:
+        return BytesIO(self._body.take())
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._file.readline(size)
+
+    def readlines(self, hint: int = -1) -> list[bytes]:
+        return self._file.readlines(hint)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._file)
 
 
 class UriTooLong(BadRequest):
@@ -180,6 +235,7 @@ class StrictParser(HTTPRequestParser):
     proxy_scheme = proxy_netloc = fragment = ""
     first_line: Any  # the stub names other types
     command: Any
+    body_rcv: Any
     refused: Decision | None = None
     ride: Ride | None = None
     """Where the hot lane answers it: what does."""
@@ -266,12 +322,11 @@ class StrictParser(HTTPRequestParser):
         if not length:
             self._begin_body(len(data) - end)
         elif length > len(data) - end or self.expect_continue or length >= adj.max_request_body_size:
-            self.body_rcv = FixedStreamReceiver(length, OverflowableBuffer(adj.inbuf_overflow))
+            self.body_rcv = FixedBody(length)
             self._begin_body(len(data) - end)
         else:
-            whole: Any = WholeBody(data[end : end + length])
-            self.body_rcv = whole
-            self.body_bytes_received = length
+            self.body_rcv = FixedBody(length)
+            self.body_bytes_received = self.body_rcv.received(data[end : end + length])
             self.completed = True
             return end + length
         return end
@@ -365,6 +420,8 @@ class StrictParser(HTTPRequestParser):
             raise ParsingError("Transfer-Encoding needs HTTP/1.1")
         if self.chunked and self.body_rcv is not None:
             self.body_rcv = ChunkedBody(self.body_rcv.getbuf())
+        elif self.body_rcv is not None:
+            self.body_rcv = FixedBody(self.content_length)
 
 
 def _line_ends(head: bytearray, start: int, end: int) -> int:

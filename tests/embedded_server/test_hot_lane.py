@@ -23,7 +23,7 @@ from flask import Flask
 from embedded_server import data_plane, hot_lane
 from embedded_server import hosting as hosting_module
 from embedded_server.controller import ServeOptions, ServerController
-from embedded_server.hot_lane import LaneParts, Passage
+from embedded_server.hot_lane import READ_AT_ONCE, LaneParts, Passage
 from embedded_server.keys import KeyStore
 from embedded_server.protocols.questions import ASK
 from embedded_server.waitress_adapter import channel as channel_module
@@ -550,10 +550,10 @@ def test_what_takes_long_to_read_or_write_is_left_to_a_thread(
     monkeypatch.setattr(Passage, "finish", noted)
     engine.answer = answer
     with Wire(port) as wire:
-        for body in (b"00000001", b"00000001" + b"x" * 70_000, b"00070000"):
+        for body in (b"00000001", b"00000001" + b"x" * 70_000, b"00000001" + b"x" * READ_AT_ONCE, b"00070000"):
             assert wire.request("POST", PREDICT, body).answer().status == 200
-    assert asked == ["server", "waitress", "server"]
-    assert written == ["server", "server", "waitress"]
+    assert asked == ["server", "server", "waitress", "server"]
+    assert written == ["server", "server", "server", "waitress"]
 
 
 def test_an_answer_that_nobody_reads_holds_nobody_else(make_controller: Make, engine: FakeEngine) -> None:

@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 from waitress import utilities, wasyncore
 from waitress.adjustments import Adjustments
-from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
-from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
+from waitress.receiver import ChunkedReceiver
 from waitress.server import TcpWSGIServer, create_server
 from waitress.task import ErrorTask, Task, ThreadedTaskDispatcher, WSGITask
 
@@ -56,8 +55,6 @@ NAMES: list[tuple[Any, str, list[str]]] = [
     (HTTPRequestParser, "parse_header", ["self", "header_plus"]),
     (HTTPRequestParser, "__init__", ["self", "adj"]),
     (HTTPRequestParser, "get_body_stream", ["self"]),
-    (FixedStreamReceiver, "__init__", ["self", "cl", "buf"]),
-    (OverflowableBuffer, "__init__", ["self", "overflow"]),
     (ChunkedReceiver, "received", ["self", "s"]),
     (ChunkedReceiver, "getbuf", ["self"]),
     (ChunkedReceiver, "__len__", ["self"]),

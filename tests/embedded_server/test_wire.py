@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import random
+import tracemalloc
 from collections.abc import Callable
 from io import BytesIO
 
@@ -14,7 +15,7 @@ from waitress.buffers import OverflowableBuffer
 
 from embedded_server.controller import ServeOptions, ServerController
 from embedded_server.waitress_adapter import adjustments
-from embedded_server.waitress_adapter.parsing import MOST_CHUNKS, ChunkedBody
+from embedded_server.waitress_adapter.parsing import MOST_CHUNKS, ChunkedBody, FixedBody
 from tests.embedded_server.conftest import BOTH_WAYS, settings, until
 from tests.embedded_server.wire import Answer, Wire
 from tests.fakes import FakeEngine
@@ -231,6 +232,38 @@ def test_chunked_bodies_are_read_whole_however_they_are_cut(seed: int) -> None:
         at += body.received(wire[at : at + rng.randint(1, 900)])
     assert wire[at:] == b"GET / next"
     assert body.getfile().read() == data
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bodies_of_known_length_are_read_whole_however_they_are_cut(seed: int) -> None:
+    rng = random.Random(seed)
+    data = rng.randbytes(50_000)
+    wire = data + b"GET / next"
+    body = FixedBody(len(data))
+    at, most = 0, rng.choice((1, 900, 20_000, len(wire)))
+    while not body.completed:
+        at += body.received(wire[at : at + rng.randint(1, most)])
+        assert len(body) == at
+    assert wire[at:] == b"GET / next"
+    file = body.getfile()
+    first, lines = file.read(10), [file.readline(), *file.readlines()]
+    assert first + b"".join(lines) == data
+    assert list(body.getfile()) == []  # handed out once
+
+
+def test_a_body_that_came_in_large_pieces_is_copied_once_or_never() -> None:
+    data = bytes(1 << 17)
+    whole = FixedBody(len(data))
+    whole.received(data)
+    assert whole.getfile().read(len(data)) is data
+    tracemalloc.start()
+    try:
+        in_bytes = FixedBody(len(data))
+        for _ in range(len(data)):
+            in_bytes.received(b"x")
+        assert tracemalloc.get_traced_memory()[0] < 3 * len(data)  # not an object for each of them
+    finally:
+        tracemalloc.stop()
 
 
 def test_chunked_requests_reach_the_engine(port: int, engine: FakeEngine) -> None:
