@@ -35,10 +35,22 @@ from benchmarks.floors import floors
 from benchmarks.load import BadAnswers, Outcome, ceiling
 from benchmarks.load import run as ask
 from benchmarks.models import BENCH
-from benchmarks.servers import CORES, KERAS_TUTORIAL, PEERS, ROOT, NotStarted, Server, Settings, deskside, running
+from benchmarks.servers import (
+    BARE_DOOR,
+    CORES,
+    KERAS_TUTORIAL,
+    PEERS,
+    ROOT,
+    NotStarted,
+    Server,
+    Settings,
+    deskside,
+    running,
+)
 from benchmarks.sweep import Measure, Sweep, label, left_out
 from benchmarks.verdicts import (
     FLOOR,
+    FLOOR_JPEG,
     FLOOR_ONE,
     HEAD,
     KERAS_JPEG,
@@ -86,6 +98,10 @@ class Contestant:
     suffix: str = ""
 
     @property
+    def is_product(self) -> bool:
+        return not self.server.environment and self.server is not BARE_DOOR
+
+    @property
     def name(self) -> str:
         if not self.server.environment:
             return self.server.name if self.cpu is None else OURS_ONE_CORE
@@ -113,7 +129,7 @@ class Comparison:
                 load = server.load(cell.kind, cell.connections, seconds, UNIQUE if cell.unique else "", generator)
                 try:
                     outcome = ask(load)
-                    if not contestant.server.environment:
+                    if contestant.is_product:
                         part.answers += outcome.answers
                         part.failed_answers += outcome.failed
                     outcome.check(f"{contestant.name}, {part.name}, {cell.name}")
@@ -122,7 +138,7 @@ class Comparison:
                     part.failures.append(str(error))
                     continue
                 found[cell] = outcome
-            if not contestant.server.environment:
+            if contestant.is_product:
                 try:
                     server.check_records(sum(outcome.answers for outcome in found.values()))
                 except BadAnswers as error:
@@ -212,7 +228,7 @@ class Comparison:
                         f"(p99 {outcome.p99_ms:.1f} ms)"
                     )
             for name, (cell, one_core) in also.items():
-                ways = floors(part.name, FLOOR_S, one_core)
+                ways = floors(part.name, FLOOR_S, one_core, decode=cell.kind == "jpeg")
                 best = max(ways, key=ways.__getitem__)
                 say(f"  {part.name} round {number + 1}: {name}: {ways[best]:.0f}/s ({best})")
                 part.add(cell.name, name, number, ways[best])
@@ -226,6 +242,7 @@ class Comparison:
         ours = [
             Contestant(deskside("s"), Settings("as it ships")),
             Contestant(deskside("s", keyed=True), Settings("as it ships"), (S_C32,)),
+            Contestant(BARE_DOOR, Settings("a table of answers behind it"), (S_C32, S_UNIQUE, S_C1)),
         ]
         peers = self.peers(S_C32)
         # What wins with 32 connections, two processes or batches that wait, may lose with one.
@@ -245,7 +262,7 @@ class Comparison:
             ours.append(Contestant(deskside("m"), Settings("on one core"), (M_RAW,), cpu=0))
         plain = self.peers(M_RAW)
         contestants = ours + plain + self.prepared(plain, M_RAW)
-        self.rounds(contestants, cells, {FLOOR: (M_RAW, False), FLOOR_ONE: (M_RAW, True)})
+        self.rounds(contestants, cells, {FLOOR: (M_RAW, False), FLOOR_ONE: (M_RAW, True), FLOOR_JPEG: (M_JPEG, False)})
 
     def l(self) -> None:  # noqa: E743 (the model's name)
         cells = list(dict.fromkeys([L_RAW, *self.full(("raw", "jpeg"))]))

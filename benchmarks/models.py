@@ -43,10 +43,14 @@ def shape(name: str) -> tuple[int, ...]:
     return (8,) if name == "s" else (3, SIDE, SIDE)
 
 
+def picture(data: bytes) -> Image.Image:
+    """As M and L take it, decoded and resized."""
+    return Image.open(io.BytesIO(data)).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+
+
 def from_jpeg(data: bytes) -> np.ndarray[Any, Any]:
     """A picture as M and L take it: the steps every server here does with Pillow."""
-    picture = Image.open(io.BytesIO(data)).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    pixels = np.asarray(picture, np.float32) / 255
+    pixels = np.asarray(picture(data), np.float32) / 255
     return np.ascontiguousarray(((pixels - np.float32(MEAN)) / np.float32(STD)).transpose(2, 0, 1))
 
 

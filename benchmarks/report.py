@@ -218,7 +218,7 @@ def bars(title: str, values: dict[str, float]) -> str:
     rows = []
     for number, (name, value) in enumerate(ordered):
         y = 40 + number * step
-        colour = "#2f6fed" if name.startswith("Deskside") else "#c98a1b" if name.startswith("bare loop") else "#8a8f98"
+        colour = "#2f6fed" if name.startswith("Deskside") else "#c98a1b" if name.startswith("bare ") else "#8a8f98"
         length = max(1.0, value / most * (width - left - 90))
         rows.append(
             f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{html.escape(name)}</text>'

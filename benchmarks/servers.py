@@ -225,6 +225,10 @@ class NotStarted(Exception):
     """Why a server did not come up."""
 
 
+BARE_DOOR = Server("bare door", "", ("-m", "benchmarks.bare_door", "{port}"), {"json": deskside("s").questions["json"]})
+"""Deskside's own server with nothing behind it (:mod:`benchmarks.bare_door`)."""
+
+
 @dataclass
 class Running:
     server: Server

@@ -20,7 +20,7 @@ from benchmarks.load import BadAnswers, Checker, Generator, Load, Outcome
 from benchmarks.parts import Part
 from benchmarks.servers import CORES, PEERS, Server, Settings
 from benchmarks.sweep import Sweep, left_out
-from benchmarks.verdicts import PROMISES, ROWS, Promise, Row, is_peer, number, verdict
+from benchmarks.verdicts import PROMISES, ROWS, Promise, Row, is_peer, number, rows_of, verdict
 from benchmarks.where_time_goes import Process, by_area, stacks, table, waited_s
 from engine.prediction import Prediction, PredictRequest
 
@@ -238,6 +238,17 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert found[0] == 2.5
     assert "a peer" in found[1]
     assert part.ratio("raw c=32", "Deskside", is_peer) is None
+
+
+def test_a_row_says_what_nothing_could_exceed() -> None:
+    part = a_part()
+    for turn in range(3):
+        part.add("json c=32", "Deskside", turn, 40.0)
+        part.add("json c=32", "a peer", turn, 50.0)
+        part.add("json c=32", "bare door", turn, 90.0)
+    row = next(row for row in rows_of({"s": part}) if row.promise is PROMISES["s-c32"])
+    assert (row.value, row.verdict) == (0.8, "not met")
+    assert row.note.endswith("the bare door itself: 1.80x, 90/s")
 
 
 def test_a_part_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
