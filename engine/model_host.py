@@ -66,11 +66,12 @@ _BUSY_STATES = (ModelState.STARTING, ModelState.LOADING, ModelState.WARMING)
 class _Batch:
     """Items sent to the worker and not yet answered. ``since``: when it started, or, before that, when the worker last
     had something to show for itself. ``started``: it is not to be had back; ``told_started``: the worker said so, or
-    had nothing else to do."""
+    had nothing else to do. ``rank``: place of the highest of its lanes, 0 the first."""
 
     id: int
     items: dict[str, Waiting[Job]]
     since: float
+    rank: int
     started: bool = False
     told_started: bool = False
     recalled: bool = False
@@ -711,7 +712,12 @@ class ModelHost:
         now = self._context.clock()
         is_lone = not self._batches
         batch = _Batch(
-            next(self._batch_ids), {item.id: item for item in items}, now, started=is_lone, told_started=is_lone
+            next(self._batch_ids),
+            {item.id: item for item in items},
+            now,
+            min(LANES.index(item.lane) for item in items),
+            started=is_lone,
+            told_started=is_lone,
         )
         self._batches[batch.id] = batch
         for item in items:
@@ -735,8 +741,7 @@ class ModelHost:
         batch = next(reversed(self._batches.values()))
         if batch.started or batch.recalled:
             return
-        rank = LANES.index(item.lane)
-        if all(LANES.index(other.lane) > rank for other in batch.items.values()) and not batch.alone:
+        if batch.rank > LANES.index(item.lane) and not batch.alone:
             batch.recalled = True
             self._client.send({"type": "recall", "batch": batch.id})
 

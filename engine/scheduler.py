@@ -131,6 +131,7 @@ class ModelQueue(Generic[Payload]):
         self._items: dict[str, Waiting[Payload]] = {}
         self._bytes = dict.fromkeys(LANES, 0)
         self._counts = dict.fromkeys(LANES, 0)
+        self.waiting_bytes = 0
         self._since_aged = AGED_ONE_IN
 
     def __len__(self) -> int:
@@ -138,10 +139,6 @@ class ModelQueue(Generic[Payload]):
 
     def __iter__(self) -> Iterator[Waiting[Payload]]:
         return iter(list(self._items.values()))
-
-    @property
-    def waiting_bytes(self) -> int:
-        return sum(self._bytes.values())
 
     def positions(self) -> dict[str, int]:
         """How many are before each waiting request, by its id, if nobody came any more and none aged."""
@@ -248,3 +245,4 @@ class ModelQueue(Generic[Payload]):
             del self._items[item.id]
         self._counts[item.lane] += by
         self._bytes[item.lane] += by * item.size
+        self.waiting_bytes += by * item.size
