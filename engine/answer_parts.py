@@ -2,7 +2,7 @@
 
 In an answer's tree of lists and dicts stand ``bytes`` (an encoded picture) and NumPy arrays. Between the processes they
 are raw buffers, ``{"$part": n}`` stands in their place, and a list tells what each of them is. Nothing here decodes a
-picture.
+picture, and NumPy is imported only where there is an array: a window without a model does without.
 """
 
 from __future__ import annotations
@@ -10,17 +10,29 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from engine.protocol import Buffer, ProtocolError
 
-from engine.protocol import Buffer, ProtocolError, pack_tensor, unpack_tensor
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 PLACE = "$part"
 MOST_PARTS = 10_000
 _DEEPEST = 32
 """Levels of lists and dicts that an answer with parts may have."""
+_PLAIN = frozenset({str, int, float, bool, type(None), list, dict, bytes})
+
+
+def _is_part(node: Any) -> bool:
+    """Whether ``node`` is a picture or an array."""
+    kind = type(node)
+    if kind in _PLAIN:  # nearly every node
+        return kind is bytes
+    import numpy as np
+
+    return isinstance(node, bytes | np.ndarray)
 
 
 def pack_parts(value: Any) -> tuple[Any, list[dict[str, Any]], list[Buffer]]:
@@ -36,13 +48,15 @@ def pack_parts(value: Any) -> tuple[Any, list[dict[str, Any]], list[Buffer]]:
             meta: dict[str, Any] = {"kind": "bytes"}
             buffer: Buffer = part
         else:
+            from engine.tensors import pack_tensor
+
             tensor, buffer = pack_tensor("", part)
             meta = {"kind": "tensor", **tensor}
         told.append(meta)
         buffers.append(buffer)
         return {PLACE: len(told) - 1}
 
-    return _replaced(value, lambda node: isinstance(node, bytes | np.ndarray), pack), told, buffers
+    return _replaced(value, _is_part, pack), told, buffers
 
 
 def unpack_parts(value: Any, told: Any, buffers: Iterator[Buffer]) -> Any:
@@ -67,7 +81,7 @@ def unpack_parts(value: Any, told: Any, buffers: Iterator[Buffer]) -> Any:
 
 def as_json(value: Any) -> Any:
     """``value`` as JSON has it: base64 without prefix of ``bytes``, ``{"dtype", "shape", "data"}`` of arrays."""
-    return _replaced(value, lambda node: isinstance(node, bytes | np.ndarray), _json_part)
+    return _replaced(value, _is_part, _json_part)
 
 
 def array_json(array: NDArray[Any]) -> dict[str, Any]:
@@ -88,6 +102,8 @@ def _part(meta: Any, buffers: Iterator[Buffer]) -> bytes | NDArray[Any]:
     if kind == "bytes":
         return bytes(buffer)
     if kind == "tensor":
+        from engine.tensors import unpack_tensor
+
         return unpack_tensor(meta, buffer)[1]
     raise ProtocolError(f"a part of unknown kind {kind!r}")
 
@@ -98,6 +114,8 @@ def _json_part(part: bytes | NDArray[Any]) -> Any:
 
 def _json_data(array: NDArray[Any]) -> Any:
     if array.dtype.kind == "f":
+        import numpy as np
+
         # JSON has no NaN or Infinity (RFC 8259 §6): they become null rather than an unparseable token.
         finite = np.isfinite(array)
         if not finite.all():

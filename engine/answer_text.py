@@ -9,7 +9,6 @@ import os
 from collections import Counter
 from typing import Any
 
-import numpy as np
 import orjson
 
 from engine.prediction import Prediction, Predictions
@@ -101,7 +100,7 @@ def _best(predictions: Predictions) -> str:
 def _part(part: Any) -> str:
     if isinstance(part, bytes):
         return f"a picture of {len(part)} bytes"
-    return f"{part.dtype} {list(part.shape)}" if isinstance(part, np.ndarray) else str(part)
+    return f"{part.dtype} {list(part.shape)}" if hasattr(part, "dtype") else str(part)
 
 
 def _nested_shape(numbers: Any) -> list[int]:

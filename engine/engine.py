@@ -20,8 +20,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import numpy as np
-
 from engine.consent import ConsentStore
 from engine.engine_threads import ClockThread, EventThread
 from engine.errands import Errands
@@ -633,6 +631,8 @@ def _image_preview(reply: Reply) -> ImagePreview:
 
 
 def _audio_preview(reply: Reply) -> AudioPreview:
+    import numpy as np  # here, so that a window that has no model yet does without
+
     result, buffers = reply
     low, high = (np.frombuffer(buffer, "<f4") for buffer in buffers)
     if len(low) != len(high):

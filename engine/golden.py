@@ -7,6 +7,8 @@ folder) or is an answer the owner kept, which lies in the data folder and comes 
 
 The answer has the shape of the native HTTP answer (``Prediction.to_json``), so that both doors are held to the same.
 A folder named ``golden`` may hold pictures of people: nothing here is ever sent anywhere.
+
+NumPy is imported where tensors are met: a window without a model does without.
 """
 
 from __future__ import annotations
@@ -20,18 +22,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from engine.answer_text import CONTENT_TYPES, content_type_of
-from engine.codecs.arrays import read_npy
 from engine.errors import EngineError, Malformed
 from engine.model_spec import ModelSpec
 from engine.prediction import Prediction, PredictRequest
 from engine.settings import write_atomically
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FOLDER = "golden"
 EXPECTED = "expected.json"
@@ -195,6 +197,8 @@ def read_test_tensors(spec: ModelSpec) -> GoldenSample | None:
 
 
 def _tensors(spec: ModelSpec, files: str, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    from engine.codecs.arrays import read_npy
+
     paths = [spec.path / PurePosixPath(file).name for file in files.split(", ")]
     if len(paths) != len(names):
         raise GoldenInvalid(f"The package has {len(paths)} test tensors where the model has {len(names)}.")
@@ -236,12 +240,16 @@ def _encoded(request: PredictRequest) -> tuple[bytes, str | None]:
         return bytes(data), request.content_type
     if isinstance(data, list):
         return orjson.dumps({"rows": data}, option=orjson.OPT_SERIALIZE_NUMPY), "application/json"
+    import numpy as np
+
     if any(np.asarray(array).dtype.hasobject for array in data.values()):
         raise Malformed("This input holds objects, which cannot be stored.")
     return _npz(data), "application/x-npz"
 
 
 def _npz(tensors: Mapping[str, NDArray[Any]]) -> bytes:
+    import numpy as np
+
     packed = io.BytesIO()
     arrays: dict[str, Any] = {str(name): np.asarray(array) for name, array in tensors.items()}
     np.savez(packed, **arrays)
@@ -284,6 +292,8 @@ class _Comparison:
         if not isinstance(expected, dict) or not isinstance(found, dict) or set(expected) != set(found):
             self.fail(f"The outputs are {_names(found)} instead of {_names(expected)}.")
             return
+        import numpy as np
+
         for name, tensor in expected.items():
             try:
                 one, other = (np.array(t["data"], dtype=np.float64) for t in (tensor, found[name]))

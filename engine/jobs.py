@@ -11,16 +11,18 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import orjson
 
 from engine.answer_parts import unpack_parts
 from engine.errors import EngineError, Malformed, error_from_code
 from engine.prediction import Lane, Prediction, Predictions, PredictRequest
-from engine.protocol import Buffer, ProtocolError, pack_tensor, unpack_tensor
+from engine.protocol import Buffer, ProtocolError
 from engine.serving_types import RequestRecord, RequestState
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _TIMINGS = ("decode", "infer", "post")
 
@@ -110,6 +112,10 @@ def make_job(
         if isinstance(data, bytes | bytearray | memoryview):
             kind, buffers = "bytes", [bytes(data)]
         elif isinstance(data, Mapping):
+            import numpy as np  # here, so that a window that has no model yet does without
+
+            from engine.tensors import pack_tensor
+
             kind, buffers, tensors = "tensors", [], []
             for name, array in data.items():
                 meta, buffer = pack_tensor(str(name), np.asarray(array))
@@ -147,7 +153,7 @@ class Answer:
     error: EngineError | None = None
     predictions: Predictions | None = None
     results: list[dict[str, Any]] | None = None
-    outputs: dict[str, np.ndarray[Any, Any]] | None = None
+    outputs: dict[str, NDArray[Any]] | None = None
     echo: dict[str, Any] = field(default_factory=dict)
     rows: int = 0
 
@@ -199,7 +205,9 @@ def read_answer(entry: Any, buffers: Iterator[Buffer]) -> Answer:
     if kind == "results" and isinstance(value, list) and all(isinstance(row, dict) for row in value):
         return Answer(entry["id"], times, results=value, echo=echo, rows=rows)
     if kind == "outputs" and isinstance(result.get("tensors"), list):
-        outputs: dict[str, np.ndarray[Any, Any]] = {}
+        from engine.tensors import unpack_tensor  # here, with NumPy, as a window that has no model yet does without
+
+        outputs: dict[str, NDArray[Any]] = {}
         for meta in result["tensors"]:
             try:
                 buffer = next(buffers)

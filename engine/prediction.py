@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from engine.answer_parts import array_json, as_json
 
-Tensors = Mapping[str, NDArray[Any]]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Tensors = Mapping[str, "NDArray[Any]"]
 Predictions = list[Any] | dict[str, Any]
 """The answer to one input: a list for most tasks, a dict for those whose answer is a picture or a map."""
 

@@ -10,7 +10,8 @@ from typing import Any
 from engine.answer_parts import pack_parts
 from engine.errors import EngineError, PredictionExpired, UnusableInput
 from engine.prediction import Predictions
-from engine.protocol import Buffer, pack_tensor
+from engine.protocol import Buffer
+from engine.tensors import pack_tensor
 from engine.worker.tasks.base import CONTEXT, Params, Task
 from engine.worker.work import Form, RawResult
 

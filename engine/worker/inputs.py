@@ -18,7 +18,8 @@ from engine.codecs.wire_inputs import ModelFace
 from engine.errors import EngineError, Malformed, UnsupportedMediaType, UnusableInput
 from engine.model_spec import ModelSpec
 from engine.prediction import Wire
-from engine.protocol import Buffer, unpack_tensor
+from engine.protocol import Buffer
+from engine.tensors import unpack_tensor
 from engine.worker import drawing
 from engine.worker.tasks.base import CONTEXT, Arrays, TakesAudio, TakesText, Task, Windows
 from engine.worker.work import Block, Form, Work

@@ -33,7 +33,7 @@ from gui.panels.result_dock import WIDTH as DOCK_WIDTH
 from gui.panels.result_dock import ResultDock
 from gui.panels.work_view import NARROW
 from gui.predict_queue import Item, ItemState
-from gui.views import VIEWS, Canvas
+from gui.views import Canvas, view_of_task
 from gui.widgets.basics import Button, Card, ElidedLabel, label
 from gui.widgets.image_view import ImageView
 from gui.widgets.tensor_view import TensorView
@@ -370,7 +370,7 @@ class LiveView(QWidget):
         self.image_view.show_overlay(None)
         self.image_view.show_second(None)
         takes_pictures = active is not None and active.task.startswith(PICTURE_TASKS)
-        view = VIEWS.get(active.task) if active is not None else None
+        view = view_of_task(active.task) if active is not None else None
         self.session.set_model(key if takes_pictures else "", view.params if view is not None else {})
         if active is not None and not takes_pictures:
             self._item.state = ItemState.FAILED

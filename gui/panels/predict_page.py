@@ -26,7 +26,7 @@ from gui.panels.work_view import WorkView
 from gui.png import png_of
 from gui.predict_queue import Item, ItemState, PredictQueue
 from gui.samples import read_examples
-from gui.views import VIEWS
+from gui.views import view_of_task
 from gui.widgets.banner import Banner
 from gui.widgets.basics import Button
 from gui.widgets.drop_area import DropOverlay, DropState
@@ -225,7 +225,7 @@ class PredictPage(QWidget):
 
     def _on_active_changed(self) -> None:
         active = self._shelf.active
-        view = VIEWS.get(active.task) if active is not None else None
+        view = view_of_task(active.task) if active is not None else None
         self._queue.set_model(active.key if active is not None else "", view.params if view is not None else None)
         if active is not None and self.banner.sentence == tr("No model is open yet."):
             self.banner.hide()

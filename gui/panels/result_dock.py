@@ -17,7 +17,8 @@ from gui.panels.error_panel import Details
 from gui.panels.evidence_foot import EvidenceFoot
 from gui.panels.reading_words import reading_words
 from gui.predict_queue import Item, ItemState
-from gui.views import VIEWS, AnswerView, Canvas, ClassesView, JsonView, view_of
+from gui.views import AnswerView, Canvas, view_of, view_of_task
+from gui.views.classes import ClassesView
 from gui.widgets.basics import Button, Card, ElidedLabel, label, line
 from gui.widgets.progress import Ring
 from gui.widgets.result_bars import ResultBars
@@ -188,7 +189,7 @@ class ResultDock(Card):
         elif item is not None and item.prediction is not None and result.get("predictions") is not None:
             answer = item.prediction
             row = Prediction(answer.id, answer.model, answer.task, answer.timing_ms, predictions=result["predictions"])
-            view = self._make(VIEWS.get(answer.task, JsonView))
+            view = self._make(view_of_task(answer.task))
             self._change_view(view)
             view.show_answer(item, row, self._spec)
             self.classes.top_k_box.hide()

@@ -12,6 +12,7 @@ from PySide6.QtGui import QColor, QImage
 from engine.viridis import VIRIDIS
 from gui.widgets.histogram import BINS
 
+MOST_SIDE = 2048
 Bytes = NDArray[np.uint8]
 
 
@@ -85,3 +86,22 @@ def tinted(whose: NDArray[np.uint16], colours: Sequence[QColor | None], opacity:
     height, width = whose.shape
     data = np.ascontiguousarray(pixels).tobytes()
     return QImage(data, width, height, width * 4, QImage.Format.Format_RGBA8888).copy()
+
+
+def slice_of(array: NDArray[np.generic], down: int, across: int, indices: list[int]) -> NDArray[np.uint8]:
+    """(height, width) greys of two axes of ``array``, least black and most white; of many values, every n-th."""
+    if array.ndim < 2:
+        flat = array.reshape(1, -1)
+    else:
+        pick = tuple(slice(None) if axis in (down, across) else index for axis, index in enumerate(indices))
+        flat = array[pick]
+        if down > across:
+            flat = flat.T
+    step = tuple(slice(None, None, max(1, -(-size // MOST_SIDE))) for size in flat.shape)
+    values = flat[step].astype(np.float64)
+    known = np.isfinite(values)
+    if not known.any():
+        return np.zeros(values.shape, np.uint8)
+    low, high = values[known].min(), values[known].max()
+    scaled = np.where(known, (values - low) / (high - low if high > low else 1.0), 0.0)
+    return np.ascontiguousarray(np.rint(scaled * 255).astype(np.uint8))

@@ -11,10 +11,9 @@ from engine.answer_files import files_of
 from gui.engine_bridge import EngineBridge
 from gui.language import mark, tr
 from gui.views.base import AnswerView, Canvas
-from gui.views.pixels import image_of_grey
+from gui.views.pixels import image_of_grey, slice_of
 from gui.widgets.basics import Button, label
 from gui.widgets.histogram import BINS, Histogram
-from gui.widgets.tensor_view import slice_of
 
 FIRST = 6
 _FACTS = (

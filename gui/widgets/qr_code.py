@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import segno
 from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QPainter, QPaintEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
@@ -27,7 +26,7 @@ class QrCode(QWidget):
         if text == self.text:
             return
         self.text = text
-        self._rows = [bytes(row) for row in segno.make(text, error="m", micro=False).matrix] if text else []
+        self._rows = _modules(text) if text else []
         self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -47,3 +46,10 @@ class QrCode(QWidget):
                     at = QRectF(left + (x + QUIET) * module, top + (y + QUIET) * module, module, module)
                     painter.fillRect(at, Qt.GlobalColor.black)
         painter.end()
+
+
+def _modules(text: str) -> list[bytes]:
+    """The code of ``text``, a byte a module: 1 is dark."""
+    import segno  # here: with it come urllib, ssl and XML, 3 MB that a window whose server is off does without
+
+    return [bytes(row) for row in segno.make(text, error="m", micro=False).matrix]

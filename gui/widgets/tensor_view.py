@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
 from PySide6.QtCore import QRectF, Qt, Signal
 from PySide6.QtGui import QImage, QPainter, QPaintEvent
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QSizePolicy, QSpinBox, QVBoxLayout, QWidget
@@ -12,7 +10,6 @@ from gui import theme
 from gui.language import tr
 from gui.widgets.basics import label, spin_box
 
-MOST_SIDE = 2048
 MARGIN = 16
 
 
@@ -136,22 +133,3 @@ class TensorView(QWidget):
             indices[int(spin.property("axis"))] = spin.value()
         down, across = self.axes() if len(self.shape) > 1 else (0, 0)
         self.wanted.emit(down, across, indices)
-
-
-def slice_of(array: NDArray[np.generic], down: int, across: int, indices: list[int]) -> NDArray[np.uint8]:
-    """(height, width) greys of two axes of ``array``, least black and most white; of many values, every n-th."""
-    if array.ndim < 2:
-        flat = array.reshape(1, -1)
-    else:
-        pick = tuple(slice(None) if axis in (down, across) else index for axis, index in enumerate(indices))
-        flat = array[pick]
-        if down > across:
-            flat = flat.T
-    step = tuple(slice(None, None, max(1, -(-size // MOST_SIDE))) for size in flat.shape)
-    values = flat[step].astype(np.float64)
-    known = np.isfinite(values)
-    if not known.any():
-        return np.zeros(values.shape, np.uint8)
-    low, high = values[known].min(), values[known].max()
-    scaled = np.where(known, (values - low) / (high - low if high > low else 1.0), 0.0)
-    return np.ascontiguousarray(np.rint(scaled * 255).astype(np.uint8))

@@ -22,7 +22,7 @@ from engine.settings import Settings
 from gui import build_window
 from gui.main_window import MainWindow
 from gui.predict_queue import ItemState
-from gui.views import VIEWS, view_of
+from gui.views import view_of, view_of_task
 from tests.e2e.program import EXAMPLES, PATIENCE_S, ROOT, Client, run
 from tests.engine.worker.sequences import RATE, TEXTS, encoded, tone
 from tests.fakes import FakeServer
@@ -147,7 +147,7 @@ def asked_in_the_window(qtbot: QtBot, window: MainWindow, model: Path, file: Pat
     assert item.prediction is not None
     dock = window.predict_page.work.dock
     qtbot.waitUntil(lambda: dock.view is not None, timeout=WAIT_MS)
-    shown = VIEWS[task] if item.prediction.results is not None else view_of(item.prediction)
+    shown = view_of_task(task) if item.prediction.results is not None else view_of(item.prediction)
     assert type(dock.view) is shown
     return item.prediction
 

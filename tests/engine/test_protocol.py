@@ -18,11 +18,10 @@ from engine.protocol import (
     Message,
     ProtocolError,
     encode_frame,
-    pack_tensor,
     read_frame,
-    unpack_tensor,
     write_frame,
 )
+from engine.tensors import pack_tensor, unpack_tensor
 
 
 def roundtrip(header: dict[str, object], buffers: list[bytes]) -> Message:

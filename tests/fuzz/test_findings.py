@@ -17,7 +17,8 @@ from engine.codecs.arrays import read_npy
 from engine.codecs.wire_inputs import ModelFace
 from engine.errors import Malformed, UnusableInput
 from engine.model_spec import TensorSpec
-from engine.protocol import ProtocolError, encode_frame, unpack_tensor
+from engine.protocol import ProtocolError, encode_frame
+from engine.tensors import unpack_tensor
 from engine.worker.answers import error_json
 from tests.fuzz.framing import Seen, ours
 from tests.trust.evidence import missing_tests

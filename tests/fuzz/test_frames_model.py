@@ -29,10 +29,9 @@ from engine.protocol import (
     Message,
     ProtocolError,
     encode_frame,
-    pack_tensor,
     read_frame,
-    unpack_tensor,
 )
+from engine.tensors import pack_tensor, unpack_tensor
 from engine.worker.channel import Channel
 from tests.fuzz.budget import for_a_while, given_for_a_while, quick
 from tests.fuzz.framing import pieces

@@ -24,12 +24,13 @@ from gui import theme
 from gui.item_models.answers_model import SCORE
 from gui.main_window import MainWindow
 from gui.panels.work_view import WorkView
-from gui.views import AnswerView, JsonView
+from gui.views import AnswerView
 from gui.views.classes import ClassesView
 from gui.views.depth import DepthView
+from gui.views.json_text import JsonView
 from gui.views.masks import MasksView
 from gui.views.pictures import PicturesView
-from gui.views.pixels import colour_map, numbered, tinted, unrolled
+from gui.views.pixels import colour_map, numbered, slice_of, tinted, unrolled
 from gui.views.spans import SpansView
 from gui.views.tensors import TensorsView
 from gui.views.things import PosesView, ThingsView
@@ -37,7 +38,6 @@ from gui.views.values import ValuesView
 from gui.views.vectors import VectorsView
 from gui.widgets.image_view import STEP, ImageView
 from gui.widgets.overlays import Readout, Things, Tint
-from gui.widgets.tensor_view import slice_of
 from gui.widgets.text_view import TextView, document_places
 from tests.fakes import TIMING, FakeEngine, spec
 from tests.gui.conftest import WAIT_MS, WindowFactory, drop

@@ -16,7 +16,8 @@ import orjson
 
 from engine.answer_parts import unpack_parts
 from engine.model_spec import ModelSpec, TrustClass
-from engine.protocol import Buffer, Message, Readable, pack_tensor, read_frame, unpack_tensor, write_frame
+from engine.protocol import Buffer, Message, Readable, read_frame, write_frame
+from engine.tensors import pack_tensor, unpack_tensor
 
 PATIENCE_S = 120.0
 """How long a test waits before it calls a worker dead; far above what any step takes."""
