@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -307,6 +308,8 @@ class LoadRun:
                 "limits": {"max_batch_size": self._batch_limit},
             }
         )
+        # What reads its answers' arrays is there before the first of them, and is imported while the worker works.
+        import_module("engine.tensors")
         if self._was_spare:
             self._enter(LoadStage.IMPORTING)  # it has done so, or is at it
 

@@ -35,7 +35,8 @@ def icon(name: str, role: str = "text2", size: int = 16, disabled_role: str = "t
             painter = QPainter(pixmap)
             paint_icon(painter, name, QRectF(max(0, -gap), 0, size, size), theme.color(tint))
             painter.end()
-            result.addPixmap(pixmap, mode)
+            # A copy: what was painted on keeps its paint engine, four times what a picture of this size weighs.
+            result.addPixmap(pixmap.copy(), mode)
     return result
 
 
