@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 
@@ -33,14 +35,15 @@ app.exec()
 """
 
 
-def weights_mb(command: list[str]) -> tuple[float, float]:
-    """Of a window that has come to rest: with all its processes, and of its own process alone."""
+@contextmanager
+def at_rest(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A window that no longer grows, closed at the end."""
     with tempfile.TemporaryDirectory(prefix="deskside-bench-") as home:
         env = os.environ | {"QT_QPA_PLATFORM": "offscreen", "DESKSIDE_HOME": home}
         process = subprocess.Popen(command, env=env, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            everything = settled(process)
-            return everything / 1e6, pss(psutil.Process(process.pid)) / 1e6
+            settle(process)
+            yield process
         finally:
             members = family(process.pid)
             process.terminate()
@@ -50,8 +53,12 @@ def weights_mb(command: list[str]) -> tuple[float, float]:
             process.wait()
 
 
-def settled(process: subprocess.Popen[bytes]) -> int:
-    """Bytes of a program and its children once they no longer grow."""
+def own_mb(process: subprocess.Popen[bytes]) -> float:
+    return pss(psutil.Process(process.pid)) / 1e6
+
+
+def settle(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a program and its children no longer grow."""
     before, turns, until = 0, 0, time.monotonic() + START_S
     while time.monotonic() < until:
         time.sleep(1.0)
@@ -60,15 +67,18 @@ def settled(process: subprocess.Popen[bytes]) -> int:
         now = sum(pss(member) for member in family(process.pid))
         turns = turns + 1 if abs(now - before) < before / 100 else 0
         if turns == SETTLED_TURNS:
-            return now
+            return
         before = now
     raise SystemExit(f"a window did not come to rest within {START_S:g} s")
 
 
 def main() -> None:
     found: dict[str, float] = {}
-    found["app_mb"], found["app_alone_mb"] = weights_mb([sys.executable, str(ROOT / "main.py")])
-    found["bare_mb"], _ = weights_mb([sys.executable, "-c", BARE_WINDOW])
+    with at_rest([sys.executable, str(ROOT / "main.py")]) as app:
+        found["app_mb"] = sum(pss(member) for member in family(app.pid)) / 1e6
+        # Both at one moment: PSS divides Qt's pages among all that have them now, other programs' windows as well.
+        with at_rest([sys.executable, "-c", BARE_WINDOW]) as bare:
+            found["app_alone_mb"], found["bare_mb"] = own_mb(app), own_mb(bare)
     found["memory"] = found["app_alone_mb"] - found["bare_mb"]
     print(json.dumps(found))
 
