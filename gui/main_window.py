@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import (
@@ -45,7 +46,6 @@ from gui.model_shelf import ModelShelf
 from gui.panels.command_palette import CommandPalette
 from gui.panels.consent_dialog import ConsentDialog, ask_consent
 from gui.panels.frame import Header, Rail, StatusLine
-from gui.panels.model_card_page import ModelCardPage
 from gui.panels.model_picker import ModelPicker
 from gui.panels.predict_page import NOTHING_DROPPED, PredictPage
 from gui.panels.server_page import ServerPage
@@ -62,6 +62,9 @@ from gui.widgets.banner import Banner, BannerBar
 from gui.widgets.drop_area import DropState
 from gui.widgets.focus_ring import FocusRing
 from gui.words import served_words
+
+if TYPE_CHECKING:
+    from gui.panels.model_card_page import ModelCardPage
 
 
 class MainWindow(QMainWindow):
@@ -107,9 +110,8 @@ class MainWindow(QMainWindow):
         self.server_page = ServerPage(self.server, self.shelf, settings, self.settings_page.change)
         self.requests = self.server_page.tabs.requests
         self.keep_awake = KeepAwake(self)
-        self.card_page = ModelCardPage(self.bridge, self.shelf, self.queue, self.changes)
         self.pages = QStackedWidget()
-        for page in (self.predict_page, self.server_page, self.settings_page, self.card_page):
+        for page in (self.predict_page, self.server_page, self.settings_page):
             self.pages.addWidget(page)
         self.status_line = StatusLine()
         self.notice = Banner()
@@ -121,7 +123,7 @@ class MainWindow(QMainWindow):
         self._closing = Closing(
             (
                 self.loader.cancel_all,
-                self.predict_page.live.session.shut_down,
+                self.predict_page.shut_down,
                 self.server.stop_now,
                 self.bridge.close,
                 self.loader.shut_down,
@@ -176,15 +178,10 @@ class MainWindow(QMainWindow):
         page.answered.connect(self.status_line.show_timing)
         page.answered.connect(self._show_position)
         page.zoomed.connect(self._show_position)
-        page.live.opened.connect(self._show_position)
-        page.live.left.connect(self._show_position)
+        page.live_changed.connect(self._show_position)
         self.queue.changed.connect(self._show_position)
         page.card_asked.connect(self.show_card)
         page.keep_asked.connect(self.changes.keep)
-        self.card_page.status.connect(self.status_line.say)
-        self.card_page.back_asked.connect(lambda: self.show_page(PREDICT))
-        self.card_page.reload_asked.connect(self.reload_model)
-        self.card_page.run_asked.connect(self.reload_model)
         self.changes.done.connect(lambda sentence: self.status_line.say("ok", sentence))
         self.changes.failed.connect(self._on_change_failed)
         self.server_page.status.connect(self.status_line.say)
@@ -326,7 +323,7 @@ class MainWindow(QMainWindow):
         loading = self.shelf.loading
         if loading is not None:
             self.loader.cancel(loading.token)
-        elif self.predict_page.live.is_on:
+        elif self.predict_page.is_live:
             self.predict_page.live.stop()
         elif self.pages.currentIndex() == CARD:
             self.show_page(PREDICT)
@@ -342,6 +339,19 @@ class MainWindow(QMainWindow):
             self.eject(self.shelf.active.key)
 
     # -- the model card --------------------------------------------------------------------------------------------
+    @cached_property
+    def card_page(self) -> ModelCardPage:
+        """Built when it is first asked for: each of its hundred widgets weighs 15 KB, shown or not."""
+        from gui.panels.model_card_page import ModelCardPage
+
+        page = ModelCardPage(self.bridge, self.shelf, self.queue, self.changes)
+        page.status.connect(self.status_line.say)
+        page.back_asked.connect(lambda: self.show_page(PREDICT))
+        page.reload_asked.connect(self.reload_model)
+        page.run_asked.connect(self.reload_model)
+        self.pages.insertWidget(CARD, page)
+        return page
+
     def show_card(self, key: str = "") -> None:
         """Open the card of ``key``, by default of the model that answers what is dropped."""
         card = self.shelf.card(key) if key else self.shelf.active
@@ -435,8 +445,7 @@ class MainWindow(QMainWindow):
     def _on_settings(self, settings: Settings) -> None:
         if self._theme_switch is not None:
             self._theme_switch.apply(settings.window.theme)
-        self.predict_page.work.set_doubtful_below(settings.window.doubtful_below)
-        self.predict_page.live.dock.bars.doubtful_below = settings.window.doubtful_below
+        self.predict_page.set_doubtful_below(settings.window.doubtful_below)
         if _of_the_door(settings) != self._served_with:
             self._served_with = _of_the_door(settings)
             self.server.apply(settings.server)
@@ -476,7 +485,7 @@ class MainWindow(QMainWindow):
     def _show_position(self, *_changed: object) -> None:
         items, current = self.queue.items, self.predict_page.work.current
         parts = []
-        listed = self.pages.currentIndex() == PREDICT and not self.predict_page.live.is_on
+        listed = self.pages.currentIndex() == PREDICT and not self.predict_page.is_live
         if listed and current is not None and current in items:
             parts.append(tr("{number} of {count}").format(number=items.index(current) + 1, count=len(items)))
             if current.source.kind == "image" and self.predict_page.work.image_view.has_picture:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QMimeData, Qt, Signal
 from PySide6.QtGui import QGuiApplication, QImage
@@ -17,7 +19,6 @@ from gui.intake import INPUT_SUFFIXES, MODEL_SUFFIXES, InputFile, Intake, summar
 from gui.language import counted, mark, tr
 from gui.model_shelf import ModelShelf
 from gui.panels.error_panel import ErrorPanel
-from gui.panels.live_view import LiveView
 from gui.panels.loading_card import LoadingCard
 from gui.panels.ready_page import ReadyPage
 from gui.panels.screen_region import ScreenRegion
@@ -30,6 +31,9 @@ from gui.views import view_of_task
 from gui.widgets.banner import Banner
 from gui.widgets.basics import Button
 from gui.widgets.drop_area import DropOverlay, DropState
+
+if TYPE_CHECKING:
+    from gui.panels.live_view import LiveView
 
 PASTED_TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff")
 MAX_PASTED_PATH = 4096
@@ -54,6 +58,8 @@ class PredictPage(QWidget):
     zoomed = Signal(float)
     card_asked = Signal(str)
     keep_asked = Signal(object)
+    live_changed = Signal()
+    """A camera's pictures took the page, or gave it back."""
 
     def __init__(
         self,
@@ -77,11 +83,11 @@ class PredictPage(QWidget):
         self.loading = LoadingCard()
         self.ready = ReadyPage(bridge)
         self.work = WorkView(bridge, queue, shelf, doubtful)
-        self.live = LiveView(bridge, shelf, sources, doubtful)
+        self._sources, self._doubtful_below = sources, doubtful
         self.screen_region = ScreenRegion(bridge, self)
         self.error = ErrorPanel()
         self.stack = QStackedWidget()
-        for page in (self.start, self.loading, self.ready, self.work, self.live, self.error):
+        for page in (self.start, self.loading, self.ready, self.work, self.error):
             self.stack.addWidget(page)
         self.toolbar = self._toolbar()
         box = QVBoxLayout(self)
@@ -116,7 +122,7 @@ class PredictPage(QWidget):
     def _connect(self) -> None:
         self.open_button.clicked.connect(self.open_files)
         self.paste_button.clicked.connect(self.paste)
-        self.camera_button.clicked.connect(self.live.start)
+        self.camera_button.clicked.connect(lambda: self.live.start())
         self.copy_button.clicked.connect(self.copy_answer)
         self.save_button.clicked.connect(self.save_answer)
         self.clear_button.clicked.connect(self.clear)
@@ -134,14 +140,6 @@ class PredictPage(QWidget):
         self.work.keep_asked.connect(self.keep_asked)
         self.work.failed.connect(self._on_view_failed)
         self.ready.text_asked.connect(self._take_text)
-        self.live.opened.connect(self.leave_error)
-        # Queued: it also leaves while the stack is changing to another page.
-        self.live.left.connect(self.refresh, Qt.ConnectionType.QueuedConnection)
-        self.live.keep_picture.connect(self._keep_picture)
-        self.live.answered.connect(self.answered)
-        self.live.card_asked.connect(self.card_asked)
-        self.live.keep_asked.connect(self.keep_asked)
-        self.live.failed.connect(self._on_view_failed)
         self.screen_region.taken.connect(self._take_region)
         self.screen_region.failed.connect(self._on_take_failed)
         self.error.back_asked.connect(self.leave_error)
@@ -152,6 +150,43 @@ class PredictPage(QWidget):
         self._shelf.changed.connect(self.refresh)
         self._shelf.active_changed.connect(self._on_active_changed)
 
+    # -- the camera ------------------------------------------------------------------------------------------------
+    @cached_property
+    def live(self) -> LiveView:
+        """Built when it is first asked for: each of its hundred widgets weighs 15 KB, shown or not."""
+        from gui.panels.live_view import LiveView
+
+        live = LiveView(self._bridge, self._shelf, self._sources, self._doubtful_below)
+        live.opened.connect(self.leave_error)
+        live.opened.connect(self.live_changed)
+        # Queued: it also leaves while the stack is changing to another page.
+        live.left.connect(self.refresh, Qt.ConnectionType.QueuedConnection)
+        live.left.connect(self.live_changed)
+        live.keep_picture.connect(self._keep_picture)
+        live.answered.connect(self.answered)
+        live.card_asked.connect(self.card_asked)
+        live.keep_asked.connect(self.keep_asked)
+        live.failed.connect(self._on_view_failed)
+        self.stack.addWidget(live)
+        return live
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a camera's pictures have the page."""
+        return "live" in vars(self) and self.live.is_on
+
+    def set_doubtful_below(self, share: float) -> None:
+        """Answers with a score below ``share`` are marked, from now on."""
+        self._doubtful_below = share
+        self.work.set_doubtful_below(share)
+        if "live" in vars(self):
+            self.live.dock.bars.doubtful_below = share
+
+    def shut_down(self) -> None:
+        """Let the camera go, and wait for that. On any thread."""
+        if "live" in vars(self):
+            self.live.session.shut_down()
+
     # -- which page ------------------------------------------------------------------------------------------------
     def refresh(self) -> None:
         """Show what is true now."""
@@ -161,7 +196,7 @@ class PredictPage(QWidget):
         page: QWidget
         if self._error_shown:
             page = self.error
-        elif self.live.is_on:
+        elif self.is_live:
             page = self.live
         elif loading is not None and (not has_items or counts[ItemState.DONE] == 0):
             waiting = counts[ItemState.QUEUED] + counts[ItemState.RUNNING]
@@ -316,7 +351,8 @@ class PredictPage(QWidget):
         if self._act != self.open_model:  # an Undo is about the list as it was
             self._act = self.open_model
             self.banner.hide()
-        self.live.stop()
+        if self.is_live:
+            self.live.stop()
         self.work.follow_new()
         added = self._queue.add(inputs, refused)
         if added:
