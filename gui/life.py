@@ -44,7 +44,7 @@ class Life(QObject):
         window = self._window
         tray.show_asked.connect(self.come_forward)
         tray.quit_asked.connect(self.leave)
-        tray.switch_asked.connect(lambda scope: window.server.switch(scope, window.server_page.port.value()))
+        tray.switch_asked.connect(lambda scope: window.server.switch(scope, window.server_port))
 
     def come_forward(self) -> None:
         """Show the window before the others."""
@@ -138,7 +138,7 @@ class Life(QObject):
         session = Session(
             tuple(str(card.path) for card in window.shelf.cards if card.phase in ANSWERING)[:MOST_MODELS],
             server.state.scope if server.is_running else ServerScope.OFF,
-            server.state.port if server.is_running else window.server_page.port.value(),
+            server.state.port if server.is_running else window.server_port,
         )
         if session != self._kept:
             self._kept = session

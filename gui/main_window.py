@@ -48,13 +48,12 @@ from gui.panels.consent_dialog import ConsentDialog, ask_consent
 from gui.panels.frame import Header, Rail, StatusLine
 from gui.panels.model_picker import ModelPicker
 from gui.panels.predict_page import NOTHING_DROPPED, PredictPage
-from gui.panels.server_page import ServerPage
 from gui.panels.settings_page import SettingsPage
 from gui.ports import ServerPort
 from gui.predict_queue import PredictQueue
 from gui.recent_models import FILE as RECENT_FILE
 from gui.recent_models import RecentModels
-from gui.server_bridge import ServerBridge
+from gui.server_bridge import ServerBridge, first_port
 from gui.session import SessionFiles
 from gui.theme import ThemeSwitch
 from gui.tray import Tray
@@ -65,6 +64,7 @@ from gui.words import served_words
 
 if TYPE_CHECKING:
     from gui.panels.model_card_page import ModelCardPage
+    from gui.panels.server_page import ServerPage
 
 
 class MainWindow(QMainWindow):
@@ -107,12 +107,12 @@ class MainWindow(QMainWindow):
         )  # fmt: skip
         has_tray = QSystemTrayIcon.isSystemTrayAvailable()
         self.settings_page = SettingsPage(self.bridge, settings, settings_store, has_tray=has_tray)
-        self.server_page = ServerPage(self.server, self.shelf, settings, self.settings_page.change)
-        self.requests = self.server_page.tabs.requests
         self.keep_awake = KeepAwake(self)
         self.pages = QStackedWidget()
-        for page in (self.predict_page, self.server_page, self.settings_page):
+        # An empty one keeps the number of a page that is built when it is opened.
+        for page in (self.predict_page, QWidget(), self.settings_page, QWidget()):
             self.pages.addWidget(page)
+        self._snapshot: Snapshot | None = None
         self.status_line = StatusLine()
         self.notice = Banner()
         recent = RecentModels(state_dir / RECENT_FILE if state_dir is not None else None)
@@ -184,12 +184,11 @@ class MainWindow(QMainWindow):
         page.keep_asked.connect(self.changes.keep)
         self.changes.done.connect(lambda sentence: self.status_line.say("ok", sentence))
         self.changes.failed.connect(self._on_change_failed)
-        self.server_page.status.connect(self.status_line.say)
         self.settings_page.status.connect(self.status_line.say)
         self.settings_page.changed.connect(self._on_settings)
         self.server.changed.connect(self._on_server_changed)
+        self.server.failed.connect(lambda error: self.server_page.show_failure(error))
         self.keep_awake.changed.connect(self._show_position)
-        self.requests.cancel_asked.connect(self._cancel_request)
         self.header.chosen.connect(self._on_chip_chosen)
         self.header.cancel_asked.connect(loader.cancel)
         self.header.eject_asked.connect(self.eject)
@@ -349,7 +348,7 @@ class MainWindow(QMainWindow):
         page.back_asked.connect(lambda: self.show_page(PREDICT))
         page.reload_asked.connect(self.reload_model)
         page.run_asked.connect(self.reload_model)
-        self.pages.insertWidget(CARD, page)
+        self._put_page(CARD, page)
         return page
 
     def show_card(self, key: str = "") -> None:
@@ -381,7 +380,9 @@ class MainWindow(QMainWindow):
     def _on_snapshot(self, event: Snapshot) -> None:
         self.shelf.snapshot(event)
         self.header.show_memory(event.stats)
-        self.server_page.take(event)
+        self._snapshot = event
+        if "server_page" in vars(self):
+            self.server_page.take(event)
 
     def _on_first_stats(self, stats: dict[str, Any]) -> None:
         self.shelf.entries(stats["models"])
@@ -404,7 +405,29 @@ class MainWindow(QMainWindow):
     def _on_internal(self, error: BaseException) -> None:
         self.status_line.say("error", error_text(error).sentence)
 
+    @cached_property
+    def server_page(self) -> ServerPage:
+        """Built when it is first opened or the server first leaves off: 260 widgets of 15 KB, shown or not."""
+        from gui.panels.server_page import ServerPage
+
+        page = ServerPage(self.server, self.shelf, self.settings_page.settings, self.settings_page.change)
+        page.status.connect(self.status_line.say)
+        page.tabs.requests.cancel_asked.connect(self._cancel_request)
+        if self._snapshot is not None:
+            page.take(self._snapshot)
+        self._put_page(SERVER, page)
+        return page
+
+    @property
+    def server_port(self) -> int:
+        """Where the switch would open the server."""
+        if "server_page" in vars(self):
+            return self.server_page.port.value()
+        return first_port(self.settings_page.settings.server)
+
     def _on_server_changed(self) -> None:
+        if not self.server.is_off and "server_page" not in vars(self):
+            self.server_page.refresh()
         self.header.pill.show_server(self.server)
         scope = str(self.server.state.scope) if self.server.is_running else ""
         self.rail.buttons[SERVER].set_dot({"network": "lan", "computer": "accent"}.get(scope, ""))
@@ -454,7 +477,8 @@ class MainWindow(QMainWindow):
             self._limited_with = settings.limits
             self.bridge.run(self, self._limit_engine, lambda _: None, self._on_internal)
         self.life.keep_session()
-        self.server_page.show_settings(settings)
+        if "server_page" in vars(self):
+            self.server_page.show_settings(settings)
 
     def _limit_engine(self) -> None:
         """On a thread of the bridge's: whichever comes last tells the newest limits."""
@@ -462,9 +486,24 @@ class MainWindow(QMainWindow):
             self.bridge.engine.limit(self._limited_with)
 
     def show_page(self, index: int) -> None:
-        self.pages.setCurrentIndex(index)
+        self.pages.setCurrentWidget(self._page(index))
         self.rail.select(PREDICT if index == CARD else index)
         self._show_position()
+
+    def _page(self, index: int) -> QWidget:
+        """The page of this number, built now where it was not yet."""
+        if index == SERVER:
+            return self.server_page
+        if index == CARD:
+            return self.card_page
+        return self.settings_page if index == SETTINGS else self.predict_page
+
+    def _put_page(self, index: int, page: QWidget) -> None:
+        empty = self.pages.widget(index)
+        self.pages.insertWidget(index, page)
+        if empty is not None:
+            self.pages.removeWidget(empty)
+            empty.deleteLater()
 
     def next_region(self, step: int) -> None:
         """Move the keyboard to the next part: header, rail, page, in this order and round again."""

@@ -11,6 +11,14 @@ from engine.settings import ServerSettings
 from gui.engine_bridge import Done, EngineBridge, Failed
 from gui.ports import GoldenDoor, ServerPort
 
+LOWEST_PORT, USUAL_PORT = 1024, 8765
+"""Below the lowest, a person without rights over this computer gets none."""
+
+
+def first_port(settings: ServerSettings) -> int:
+    """Where the switch opens the server before anybody chose another port."""
+    return settings.port if settings.port >= LOWEST_PORT else USUAL_PORT
+
 
 class ServerBridge(QObject):
     """``state`` is the newest state; ``target`` where the switch is on its way to, None while it stands."""

@@ -20,7 +20,7 @@ from gui.panels.reach_card import ReachCard
 from gui.panels.server_charts import ServerCharts
 from gui.panels.server_tabs import ServerTabs
 from gui.panels.setting_row import Change, scrolled
-from gui.server_bridge import ServerBridge
+from gui.server_bridge import ServerBridge, first_port
 from gui.server_meter import ServerMeter
 from gui.widgets.banner import Banner
 from gui.widgets.basics import Card, ElidedLabel, label, spin_box
@@ -66,7 +66,6 @@ class ServerPage(QWidget):
         super().__init__()
         self.setObjectName("page")
         self._server, self._shelf = server, shelf
-        port = settings.server.port
         self._wanted_scope = ServerScope.COMPUTER
         self._free_port: int | None = None
         self.meter = ServerMeter(self)
@@ -81,7 +80,7 @@ class ServerPage(QWidget):
         self.title = ElidedLabel("", "title", cut_end=True)
         self.sentence = label("", "body2", wrap=True)
         self.port = spin_box(1024, 65535, tr("Port"), 92)
-        self.port.setValue(port if port >= 1024 else 8765)
+        self.port.setValue(first_port(settings.server))
         self.switch = Segmented(translated(CHOICES), tr("Server"))
         self.banner = Banner()
         self.rows: list[AddressRow] = []
@@ -109,7 +108,6 @@ class ServerPage(QWidget):
             row.copied.connect(lambda what: self.status.emit("ok", tr("{what} is on the clipboard.").format(what=what)))
         self.tabs.status.connect(self.status)
         server.changed.connect(self.refresh)
-        server.failed.connect(self._on_failed)
         shelf.changed.connect(self._say)
         self.refresh()
 
@@ -158,7 +156,8 @@ class ServerPage(QWidget):
             self.port.setValue(self._free_port)
             self._on_asked(str(self._wanted_scope))
 
-    def _on_failed(self, error: BaseException) -> None:
+    def show_failure(self, error: BaseException) -> None:
+        """What the server could not do, and another port where that is what it lacked."""
         text = error_text(error)
         free = error.free_port if isinstance(error, ServerStartError) else None
         problem = self._server.state.problem
