@@ -5,7 +5,6 @@ STOPPED -> STARTING -> RUNNING -> STOPPING -> STOPPED; a start that fails ends i
 
 from __future__ import annotations
 
-import http.client
 import logging
 import socket
 import threading
@@ -34,8 +33,6 @@ from embedded_server.door import CALLER_FOR_S, Door, Refusals
 from embedded_server.keys import WINDOW_KEY, KeyStore, made_key, read_key_file
 from embedded_server.listening import bind_listener, bind_listeners
 from embedded_server.notifier import CoalescingNotifier
-from embedded_server.own_connection import connect_to_self
-from embedded_server.reach import check_reach
 from embedded_server.request_log import RequestLog
 from engine.errors import Draining, EngineError, ServerStartError, SettingsInvalid, UnusableInput
 from engine.golden import GoldenReport
@@ -304,6 +301,8 @@ class ServerController:
 
     def check_reach(self) -> ReachReport:
         """Ask this server at each of its own addresses and look at the firewall. Blocks for some seconds."""
+        from embedded_server.reach import check_reach  # http and ssl are for a server that is on
+
         state = self.state
         pin = state.certificate.pin if state.certificate is not None else None
         return check_reach([url.url for url in state.urls if not url.is_loopback], state.port, pin)
@@ -686,6 +685,10 @@ def _close(running: _Running, drain_s: float) -> None:
 
 def _check_answers(host: str, port: int, pin: str | None) -> None:
     """Ask the server for its health over the network. Raises ServerStartError (``server_self_check``)."""
+    import http.client  # with ssl, which is for a server that is on
+
+    from embedded_server.own_connection import connect_to_self
+
     target = ("::1" if host == "::" else "127.0.0.1") if host in WILDCARDS else host
     connection = connect_to_self(target, port, SELF_CHECK_S, pin)
     try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,8 @@ PRODUCT = [ROOT / "main.py", *(p for name in ("engine", "embedded_server", "gui"
 FRAMEWORKS = ("torch", "tensorflow", "keras")
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=120)
+def run(*command: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=120, env=env)
 
 
 def test_the_import_contracts_hold() -> None:
@@ -82,3 +84,42 @@ def test_the_composition_root_reaches_no_further_than_the_three_rooms() -> None:
 
 def test_nothing_imports_the_composition_root() -> None:
     assert [str(path.relative_to(ROOT)) for path in PRODUCT if "main" in imports(path)] == []
+
+
+EMPTY_WINDOW = """
+import sys
+from contextlib import ExitStack
+import main
+from gui import app, single_instance
+from gui.main_window import MainWindow
+
+with ExitStack() as stack:
+    settings = main.load_settings()
+    engine = main.open_engine(stack, settings)
+    server = main.open_server(stack, engine, settings)
+    application, switch = app.create_application(settings)
+    window = MainWindow(engine, server, settings, None, main.bundled_examples(), switch)
+    window.closed.connect(application.quit)
+    window.bridge.snapshot_taken.connect(lambda _snapshot: window.quit())
+    window.show()
+    application.exec()
+    print(*sorted({name.partition(".")[0] for name in sys.modules} | {name for name in sys.modules if "." in name}))
+    print(*(sorted(vars(window)) + sorted(vars(window.predict_page))))
+"""
+LATE_MODULES = {
+    "numpy", "flask", "werkzeug", "waitress", "cryptography", "segno", "http", "ssl", "urllib.request", "xml.sax",
+    "engine.tensors", "gui.views.tensors", "gui.panels.live_view", "gui.panels.model_card_page",
+    "gui.panels.server_page",
+}  # fmt: skip
+
+
+def test_a_window_without_a_model_does_without_what_is_heavy(tmp_path: Path) -> None:
+    """Each of these was in every window's memory once, or would be with one import too early."""
+    env = os.environ | {"QT_QPA_PLATFORM": "offscreen", "DESKSIDE_HOME": str(tmp_path)}
+    done = run("-c", EMPTY_WINDOW, env=env)
+    assert done.returncode == 0, done.stderr
+    modules, parts = (set(line.split()) for line in done.stdout.splitlines())
+    assert {"PySide6.QtWidgets", "engine.engine", "embedded_server.controller"} <= modules
+    assert modules & LATE_MODULES == set()
+    assert {"settings_page", "work"} <= parts
+    assert parts & {"server_page", "card_page", "live"} == set()

@@ -142,7 +142,7 @@ def test_the_table_merges_both_doors_by_time(
     engine.publish_snapshot()
     refused = RequestRecord("x", 9.0, "lan", "192.168.1.90", "", RequestState.REFUSED, 10, code="key_invalid")
     server.publish(ServerState(port=8765, refusals=(refused,)))
-    model = window.requests.model
+    model = window.server_page.tabs.requests.model
     qtbot.waitUntil(lambda: model.rowCount() == 3, timeout=WAIT_MS)
     assert [r.id for r in model.records] == ["r1", "x", "r2"]
     assert model.data(model.index(0, FROM)) == "you"
@@ -152,13 +152,13 @@ def test_the_table_merges_both_doors_by_time(
 def test_the_table_keeps_the_last_hundred(qtbot: QtBot, window: MainWindow, engine: FakeEngine) -> None:
     engine.records = [record(i, float(i)) for i in range(150)]
     engine.publish_snapshot()
-    model = window.requests.model
+    model = window.server_page.tabs.requests.model
     qtbot.waitUntil(lambda: model.rowCount() == LIMIT, timeout=WAIT_MS)
     assert model.records[0].id == "r149"
 
 
 def test_the_table_holds_still_under_the_pointer(qtbot: QtBot, window: MainWindow, engine: FakeEngine) -> None:
-    model, viewport = window.requests.model, window.requests.table.viewport()
+    model, viewport = window.server_page.tabs.requests.model, window.server_page.tabs.requests.table.viewport()
     engine.records = [record(1, 1.0, RequestState.RUNNING)]
     engine.publish_snapshot()
     qtbot.waitUntil(lambda: model.rowCount() == 1, timeout=WAIT_MS)
