@@ -38,7 +38,7 @@ def fill_menu(window: MainWindow) -> QMenu:
         (tr("Clear the list"), "", page.clear),
         ("", "", None),
         (tr("Model card"), "Ctrl+I", window.show_card),
-        (tr("Keep this answer"), "Ctrl+Shift+K", page.work.keep_answer),
+        (tr("Keep this answer"), "Ctrl+Shift+K", page.keep_answer),
         (tr("Check the kept answer"), "", window.check_golden),
         (tr("Reload the model's files"), "Ctrl+R", window.reload_active),
         ("", "", None),

@@ -437,7 +437,7 @@ class MainWindow(QMainWindow):
 
     def copy_request(self, code: Callable[..., str], name: str) -> None:
         """The shown question as others can ask it, on the clipboard. The key stays a placeholder."""
-        item = self.predict_page.work.current
+        item = self.predict_page.current
         if item is None or not item.model:
             self.status_line.say("", tr("Ask a model something first."))
             return
@@ -522,7 +522,7 @@ class MainWindow(QMainWindow):
                 return
 
     def _show_position(self, *_changed: object) -> None:
-        items, current = self.queue.items, self.predict_page.work.current
+        items, current = self.queue.items, self.predict_page.current
         parts = []
         listed = self.pages.currentIndex() == PREDICT and not self.predict_page.is_live
         if listed and current is not None and current in items:

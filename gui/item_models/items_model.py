@@ -38,6 +38,7 @@ class ItemsModel(QAbstractListModel):
         self._thumbnails: dict[int, QPixmap] = {}
         queue.changed.connect(self._on_changed)
         queue.item_changed.connect(self._on_item_changed)
+        self._on_changed()  # a picture of the camera may be in the queue before its list is ever shown
 
     def item(self, row: int) -> Item:
         return self._items[row]

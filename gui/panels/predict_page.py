@@ -23,7 +23,6 @@ from gui.panels.loading_card import LoadingCard
 from gui.panels.ready_page import ReadyPage
 from gui.panels.screen_region import ScreenRegion
 from gui.panels.start_page import StartPage
-from gui.panels.work_view import WorkView
 from gui.png import png_of
 from gui.predict_queue import Item, ItemState, PredictQueue
 from gui.samples import read_examples
@@ -34,6 +33,7 @@ from gui.widgets.drop_area import DropOverlay, DropState
 
 if TYPE_CHECKING:
     from gui.panels.live_view import LiveView
+    from gui.panels.work_view import WorkView
 
 PASTED_TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff")
 MAX_PASTED_PATH = 4096
@@ -82,12 +82,11 @@ class PredictPage(QWidget):
         self.start = StartPage(bridge)
         self.loading = LoadingCard()
         self.ready = ReadyPage(bridge)
-        self.work = WorkView(bridge, queue, shelf, doubtful)
         self._sources, self._doubtful_below = sources, doubtful
         self.screen_region = ScreenRegion(bridge, self)
         self.error = ErrorPanel()
         self.stack = QStackedWidget()
-        for page in (self.start, self.loading, self.ready, self.work, self.error):
+        for page in (self.start, self.loading, self.ready, self.error):
             self.stack.addWidget(page)
         self.toolbar = self._toolbar()
         box = QVBoxLayout(self)
@@ -134,21 +133,41 @@ class PredictPage(QWidget):
         self.ready.drop_area.open_asked.connect(self.open_files)
         self.ready.drop_area.paste_asked.connect(self.paste)
         self.ready.sample_chosen.connect(lambda sample: self.add_inputs([sample], []))
-        self.work.answered.connect(self._on_answered)
-        self.work.zoomed.connect(self.zoomed)
-        self.work.card_asked.connect(self.card_asked)
-        self.work.keep_asked.connect(self.keep_asked)
-        self.work.failed.connect(self._on_view_failed)
         self.ready.text_asked.connect(self._take_text)
         self.screen_region.taken.connect(self._take_region)
         self.screen_region.failed.connect(self._on_take_failed)
         self.error.back_asked.connect(self.leave_error)
         self.error.open_asked.connect(self.open_model)
         self.banner.acted.connect(lambda: self._act())
-        self.work.remove_asked.connect(self.remove_shown)
         self._queue.changed.connect(self.refresh)
         self._shelf.changed.connect(self.refresh)
         self._shelf.active_changed.connect(self._on_active_changed)
+
+    # -- what was dropped ------------------------------------------------------------------------------------------
+    @cached_property
+    def work(self) -> WorkView:
+        """Built when something is dropped first: each of its 130 widgets weighs 15 KB, shown or not."""
+        from gui.panels.work_view import WorkView
+
+        work = WorkView(self._bridge, self._queue, self._shelf, self._doubtful_below)
+        work.answered.connect(self._on_answered)
+        work.zoomed.connect(self.zoomed)
+        work.card_asked.connect(self.card_asked)
+        work.keep_asked.connect(self.keep_asked)
+        work.failed.connect(self._on_view_failed)
+        work.remove_asked.connect(self.remove_shown)
+        self.stack.addWidget(work)
+        return work
+
+    @property
+    def current(self) -> Item | None:
+        """The dropped thing that is shown, where there is one."""
+        return self.work.current if "work" in vars(self) else None
+
+    def keep_answer(self) -> None:
+        """Keep the shown answer to check the model against."""
+        if self.current is not None:
+            self.work.keep_answer()
 
     # -- the camera ------------------------------------------------------------------------------------------------
     @cached_property
@@ -178,7 +197,8 @@ class PredictPage(QWidget):
     def set_doubtful_below(self, share: float) -> None:
         """Answers with a score below ``share`` are marked, from now on."""
         self._doubtful_below = share
-        self.work.set_doubtful_below(share)
+        if "work" in vars(self):
+            self.work.set_doubtful_below(share)
         if "live" in vars(self):
             self.live.dock.bars.doubtful_below = share
 
@@ -211,11 +231,11 @@ class PredictPage(QWidget):
             page = self.start
         if self.stack.currentWidget() is not page:
             self.stack.setCurrentWidget(page)
-        self.toolbar.setVisible(page in (self.work, self.ready))
-        self.copy_button.setVisible(page is self.work)
-        self.save_button.setVisible(page is self.work)
-        self.clear_button.setVisible(page is self.work)
-        current = self.work.current
+        works = "work" in vars(self) and page is self.work
+        self.toolbar.setVisible(works or page is self.ready)
+        for button in (self.copy_button, self.save_button, self.clear_button):
+            button.setVisible(works)
+        current = self.current
         answered = current is not None and current.prediction is not None
         self.copy_button.setEnabled(answered)
         self.save_button.setEnabled(answered)
@@ -238,8 +258,8 @@ class PredictPage(QWidget):
 
     def remove_shown(self) -> None:
         """Take the shown item out of the list."""
-        if self.work.current is not None:
-            self._offer_undo(self._queue.take_out([self.work.current]))
+        if self.current is not None:
+            self._offer_undo(self._queue.take_out([self.current]))
 
     def _offer_undo(self, taken: list[tuple[int, Item]]) -> None:
         self._act = self.open_model
@@ -418,7 +438,7 @@ class PredictPage(QWidget):
 
     def run_again(self) -> None:
         """Ask the model that is active now for the shown item anew."""
-        item, active = self.work.current, self._shelf.active
+        item, active = self.current, self._shelf.active
         if item is None:
             self.status.emit("", tr("Drop something first: there is nothing to ask again."))
         elif item.source.kind == "other":
@@ -430,10 +450,11 @@ class PredictPage(QWidget):
 
     def save_answer(self) -> None:
         """Keep the shown answer as a file: the picture with what was found drawn over it, or JSON."""
-        item, picture = self.work.current, self.work.answer_picture()
+        item = self.current
         if item is None or item.prediction is None:
             self.status.emit("", tr("There is no answer to save yet."))
             return
+        picture = self.work.answer_picture()
         kinds = [("png", tr("Picture with the answer (*.png)"))] if picture is not None else []
         kinds.append(("json", tr("Answer (*.json)")))
         dialog = QFileDialog(self, tr("Save the answer"))
@@ -485,7 +506,7 @@ class PredictPage(QWidget):
     def copy_answer(self) -> None:
         """The shown answer to the clipboard, as the network gives it."""
         said = tr("The answer is on the clipboard, as JSON.")
-        if not self.work.copy_json(lambda: self.status.emit("ok", said)):
+        if self.current is None or not self.work.copy_json(lambda: self.status.emit("ok", said)):
             self.status.emit("", tr("There is no answer to copy yet."))
 
     # -- a drag over the window ------------------------------------------------------------------------------------
