@@ -22,9 +22,13 @@ from shiboken6 import isValid
 from engine import EnginePort
 from engine.errors import RequestCancelled
 from engine.events import Event, LoadProgress, ModelStateChanged, Notice, Snapshot
+from gui.calm import Calm
 from gui.language import tr
 
 log = logging.getLogger(__name__)
+
+_COUNTED = frozenset(("requests", "inferences", "statistics", "waiting", "running", "memory", "device_memory"))
+"""What of a model's entry changes while nothing happens to it but being asked."""
 
 Done = Callable[[Any], None]
 Failed = Callable[[BaseException], None]
@@ -46,6 +50,7 @@ class EngineBridge(QObject):
     snapshot_taken = Signal(object)
     notice_given = Signal(object)
     _settled = Signal(int, object, object)
+    _snapshot_arrived = Signal(object)
 
     def __init__(self, engine: EnginePort, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -57,6 +62,10 @@ class EngineBridge(QObject):
         self._open = True
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="gui-task")
         self._settled.connect(self._on_settled, Qt.ConnectionType.QueuedConnection)
+        self.calm = Calm(self)
+        self._states: list[dict[str, Any]] = []
+        """Of the models, as last shown, without what is only counted."""
+        self._snapshot_arrived.connect(self._on_snapshot)
         this = weakref.ref(self)
 
         def relay(event: Event) -> None:
@@ -93,6 +102,7 @@ class EngineBridge(QObject):
         """End the subscription and the threads; blocks until they are gone where ``wait`` is set. Idempotent."""
         with self._gate:
             self._open = False
+        self.calm.stop()
         self._unsubscribe()
         self._pool.shutdown(wait=wait, cancel_futures=True)
 
@@ -160,6 +170,11 @@ class EngineBridge(QObject):
             elif isinstance(event, ModelStateChanged):
                 self.model_state_changed.emit(event)
             elif isinstance(event, Snapshot):
-                self.snapshot_taken.emit(event)
+                self._snapshot_arrived.emit(event)
             elif isinstance(event, Notice):
                 self.notice_given.emit(event)
+
+    def _on_snapshot(self, event: Snapshot) -> None:
+        states = [{k: v for k, v in entry.items() if k not in _COUNTED} for entry in event.stats["models"]]
+        has_changed, self._states = states != self._states, states
+        self.calm.offer("snapshot", lambda: self.snapshot_taken.emit(event), at_once=has_changed)

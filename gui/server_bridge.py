@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 
 from PySide6.QtCore import QObject, Signal
 
@@ -18,6 +19,11 @@ LOWEST_PORT, USUAL_PORT = 1024, 8765
 def first_port(settings: ServerSettings) -> int:
     """Where the switch opens the server before anybody chose another port."""
     return settings.port if settings.port >= LOWEST_PORT else USUAL_PORT
+
+
+def _standing(state: ServerState) -> ServerState:
+    """Without what is only counted."""
+    return replace(state, served=0, callers=(), reached_at=None, refusals=())
 
 
 class ServerBridge(QObject):
@@ -49,7 +55,7 @@ class ServerBridge(QObject):
         self._applying = False
         """None while nothing is known."""
         self._remember(self.state.key)
-        self._state_arrived.connect(self._on_state)
+        self._state_arrived.connect(self._on_news)
         this = weakref.ref(self)
 
         def relay(state: ServerState) -> None:
@@ -206,6 +212,11 @@ class ServerBridge(QObject):
     def _on_key(self, key: KeyInfo) -> None:
         self._remember(key)
         self.changed.emit()
+
+    def _on_news(self, state: ServerState) -> None:
+        counted_alone = _standing(state) == _standing(self.state)
+        # What is shown later is what is then the newest: the switch may have told more by itself.
+        self._bridge.calm.offer("server", lambda: self._on_state(self._server.state), at_once=not counted_alone)
 
     def _on_state(self, state: ServerState) -> None:
         self.state = state
