@@ -22,6 +22,7 @@ class Calm(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._left = BURST
+        self._stopped = False
         self._waiting: dict[str, Callable[[], None]] = {}
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -32,6 +33,8 @@ class Calm(QObject):
         """Call ``show`` now or in a while, or never where a newer one of its ``kind`` comes before that.
 
         ``at_once``: it is no mere counting and does not wait."""
+        if self._stopped:
+            return
         if not self._timer.isActive():
             self._timer.start()
         if not at_once and not self._left:
@@ -43,11 +46,12 @@ class Calm(QObject):
         show()
 
     def stop(self) -> None:
-        """Show nothing more of what waits."""
-        self._timer.stop()
-        self._waiting.clear()
+        """Show nothing from now on. On any thread: the timer, which only its own may stop, finds nothing to do."""
+        self._stopped = True
 
     def _on_timeout(self) -> None:
+        if self._stopped:
+            return
         waiting, self._waiting = self._waiting, {}
         if not waiting:
             self._left += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -88,7 +89,9 @@ def test_nothing_is_shown_after_the_end(calm: Calm, qtbot: QtBot) -> None:
     show = shower(shown)
     for number in range(BURST + 1):
         calm.offer("snapshot", show(number))
-    calm.stop()
-    assert not calm._timer.isActive()
-    qtbot.waitUntil(lambda: not calm._waiting, timeout=5000)
+    stopping = threading.Thread(target=calm.stop)
+    stopping.start()
+    stopping.join(10)
+    calm.offer("snapshot", show(80), at_once=True)
+    qtbot.waitUntil(lambda: not calm._timer.isActive(), timeout=5000)
     assert shown == list(range(BURST))
