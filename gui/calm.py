@@ -48,6 +48,7 @@ class Calm(QObject):
     def stop(self) -> None:
         """Show nothing from now on. On any thread: the timer, which only its own may stop, finds nothing to do."""
         self._stopped = True
+        self._waiting = {}
 
     def _on_timeout(self) -> None:
         if self._stopped:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
+import shiboken6
 from PySide6.QtCore import QObject
 from pytestqt.qtbot import QtBot
 
@@ -15,12 +16,11 @@ from gui.calm import BURST, Calm
 
 
 @pytest.fixture
-def calm(monkeypatch: pytest.MonkeyPatch, qtbot: QtBot) -> Calm:
+def calm(monkeypatch: pytest.MonkeyPatch, qtbot: QtBot) -> Iterator[Calm]:
     monkeypatch.setattr(calm_module, "EVERY_MS", 60)
     owner = QObject()
-    made = Calm(owner)
-    made.owner = owner  # type: ignore[attr-defined]  # it lives as long as the test
-    return made
+    yield Calm(owner)
+    shiboken6.delete(owner)  # here, and not by the garbage collector on whatever thread: a timer may be running
 
 
 def shower(shown: list[int]) -> Callable[[int], Callable[[], None]]:
