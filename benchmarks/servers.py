@@ -36,7 +36,7 @@ from benchmarks.models import (
 
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 180.0
-SETTLE_S, SETTLE_EVERY_S, SETTLED_TURNS = 20.0, 0.25, 3
+SETTLE_S, SETTLE_EVERY_S, SETTLED_TURNS = 120.0, 0.25, 3
 """At most so long, looking so often, until a started server rested so many times in a row."""
 RESTS = 0.3
 """Share of a core up to which a server counts as at rest."""
