@@ -152,17 +152,25 @@ class PredictPage(QWidget):
         work = WorkView(self._bridge, self._queue, self._shelf, self._doubtful_below)
         work.answered.connect(self._on_answered)
         work.zoomed.connect(self.zoomed)
-        work.card_asked.connect(self.card_asked)
-        work.keep_asked.connect(self.keep_asked)
-        work.failed.connect(self._on_view_failed)
         work.remove_asked.connect(self.remove_shown)
-        self.stack.addWidget(work)
+        self._put_view(work)
         return work
+
+    @property
+    def _built_work(self) -> WorkView | None:
+        """:attr:`work` where it is there by now."""
+        return vars(self).get("work")
+
+    def _put_view(self, view: WorkView | LiveView) -> None:
+        view.card_asked.connect(self.card_asked)
+        view.keep_asked.connect(self.keep_asked)
+        view.failed.connect(self._on_view_failed)
+        self.stack.addWidget(view)
 
     @property
     def current(self) -> Item | None:
         """The dropped thing that is shown, where there is one."""
-        return self.work.current if "work" in vars(self) else None
+        return self._built_work.current if self._built_work is not None else None
 
     def keep_answer(self) -> None:
         """Keep the shown answer to check the model against."""
@@ -183,29 +191,31 @@ class PredictPage(QWidget):
         live.left.connect(self.live_changed)
         live.keep_picture.connect(self._keep_picture)
         live.answered.connect(self.answered)
-        live.card_asked.connect(self.card_asked)
-        live.keep_asked.connect(self.keep_asked)
-        live.failed.connect(self._on_view_failed)
-        self.stack.addWidget(live)
+        self._put_view(live)
         return live
+
+    @property
+    def _built_live(self) -> LiveView | None:
+        """:attr:`live` where it is there by now."""
+        return vars(self).get("live")
 
     @property
     def is_live(self) -> bool:
         """Whether a camera's pictures have the page."""
-        return "live" in vars(self) and self.live.is_on
+        return self._built_live is not None and self._built_live.is_on
 
     def set_doubtful_below(self, share: float) -> None:
         """Answers with a score below ``share`` are marked, from now on."""
         self._doubtful_below = share
-        if "work" in vars(self):
-            self.work.set_doubtful_below(share)
-        if "live" in vars(self):
-            self.live.dock.bars.doubtful_below = share
+        if self._built_work is not None:
+            self._built_work.set_doubtful_below(share)
+        if self._built_live is not None:
+            self._built_live.dock.bars.doubtful_below = share
 
     def shut_down(self) -> None:
         """Let the camera go, and wait for that. On any thread."""
-        if "live" in vars(self):
-            self.live.session.shut_down()
+        if self._built_live is not None:
+            self._built_live.session.shut_down()
 
     # -- which page ------------------------------------------------------------------------------------------------
     def refresh(self) -> None:
@@ -231,7 +241,7 @@ class PredictPage(QWidget):
             page = self.start
         if self.stack.currentWidget() is not page:
             self.stack.setCurrentWidget(page)
-        works = "work" in vars(self) and page is self.work
+        works = page is self._built_work
         self.toolbar.setVisible(works or page is self.ready)
         for button in (self.copy_button, self.save_button, self.clear_button):
             button.setVisible(works)
