@@ -45,6 +45,10 @@ class Calm(QObject):
         self._waiting.pop(kind, None)
         show()
 
+    def forget(self, kind: str) -> None:
+        """What waits of this kind is overtaken: something newer was shown past it."""
+        self._waiting.pop(kind, None)
+
     def stop(self) -> None:
         """Show nothing from now on. On any thread: the timer, which only its own may stop, finds nothing to do."""
         self._stopped = True

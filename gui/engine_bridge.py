@@ -48,9 +48,11 @@ class EngineBridge(QObject):
     model_state_changed = Signal(object)
     load_progressed = Signal(object)
     snapshot_taken = Signal(object)
+    """Every one, for who counts."""
+    snapshot_due = Signal(object)
+    """Those of them that are to be shown (:mod:`gui.calm`)."""
     notice_given = Signal(object)
     _settled = Signal(int, object, object)
-    _snapshot_arrived = Signal(object)
 
     def __init__(self, engine: EnginePort, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -65,7 +67,8 @@ class EngineBridge(QObject):
         self.calm = Calm(self)
         self._states: list[dict[str, Any]] = []
         """Of the models, as last shown, without what is only counted."""
-        self._snapshot_arrived.connect(self._on_snapshot)
+        self.snapshot_taken.connect(self._on_snapshot)
+        self.model_state_changed.connect(self._overtake)
         this = weakref.ref(self)
 
         def relay(event: Event) -> None:
@@ -87,6 +90,15 @@ class EngineBridge(QObject):
         ticket = self._register(owner, done, failed)
         self._start(ticket, lambda: call(self.engine), chained=True)
         return ticket
+
+    def read_stats(self, owner: QObject, done: Done, failed: Failed) -> int:
+        """What the engine's ``stats()`` say now, without waiting for its next snapshot."""
+
+        def newest(stats: dict[str, Any]) -> None:
+            self._overtake()
+            done(stats)
+
+        return self.run(owner, self.engine.stats, newest, failed)
 
     def drop(self, ticket: int) -> None:
         """Forget a ticket: its answer is stale. A request that still waits in the engine is withdrawn."""
@@ -170,11 +182,15 @@ class EngineBridge(QObject):
             elif isinstance(event, ModelStateChanged):
                 self.model_state_changed.emit(event)
             elif isinstance(event, Snapshot):
-                self._snapshot_arrived.emit(event)
+                self.snapshot_taken.emit(event)
             elif isinstance(event, Notice):
                 self.notice_given.emit(event)
 
     def _on_snapshot(self, event: Snapshot) -> None:
         states = [{k: v for k, v in entry.items() if k not in _COUNTED} for entry in event.stats["models"]]
         has_changed, self._states = states != self._states, states
-        self.calm.offer("snapshot", lambda: self.snapshot_taken.emit(event), at_once=has_changed)
+        self.calm.offer("snapshot", lambda: self.snapshot_due.emit(event), at_once=has_changed)
+
+    def _overtake(self, _event: object = None) -> None:
+        """A snapshot that waits to be shown is older than what is shown now; the next one comes by itself."""
+        self.calm.forget("snapshot")

@@ -138,7 +138,7 @@ class MainWindow(QMainWindow):
         if has_tray:
             self.life.set_tray(Tray(self.server, self))
         self.show_page(PREDICT)
-        self.bridge.run(self, engine.stats, self._on_first_stats, self._on_internal)
+        self.bridge.read_stats(self, self._on_first_stats, self._on_internal)
 
     def _lay_out(self) -> None:
         body = QHBoxLayout()
@@ -171,6 +171,7 @@ class MainWindow(QMainWindow):
         loader.cancelled.connect(self._on_load_cancelled)
         bridge.model_state_changed.connect(shelf.state_changed)
         bridge.snapshot_taken.connect(self._on_snapshot)
+        bridge.snapshot_due.connect(self._show_snapshot)
         bridge.notice_given.connect(self._on_notice)
         page.model_asked.connect(self.load_model)
         page.cancel_asked.connect(loader.cancel)
@@ -378,11 +379,15 @@ class MainWindow(QMainWindow):
 
     # -- what the engine and the server say ------------------------------------------------------------------------
     def _on_snapshot(self, event: Snapshot) -> None:
+        self._snapshot = event
+        if self._built_server_page is not None:
+            self._built_server_page.meter.take(event)
+
+    def _show_snapshot(self, event: Snapshot) -> None:
         self.shelf.snapshot(event)
         self.header.show_memory(event.stats)
-        self._snapshot = event
-        if "server_page" in vars(self):
-            self.server_page.take(event)
+        if self._built_server_page is not None:
+            self._built_server_page.show_requests(event.requests)
 
     def _on_first_stats(self, stats: dict[str, Any]) -> None:
         self.shelf.entries(stats["models"])
@@ -414,19 +419,25 @@ class MainWindow(QMainWindow):
         page.status.connect(self.status_line.say)
         page.tabs.requests.cancel_asked.connect(self._cancel_request)
         if self._snapshot is not None:
-            page.take(self._snapshot)
+            page.meter.take(self._snapshot)
+            page.show_requests(self._snapshot.requests)
         self._put_page(SERVER, page)
         return page
 
     @property
+    def _built_server_page(self) -> ServerPage | None:
+        """:attr:`server_page` where it is there by now."""
+        return vars(self).get("server_page")
+
+    @property
     def server_port(self) -> int:
         """Where the switch would open the server."""
-        if "server_page" in vars(self):
-            return self.server_page.port.value()
+        if self._built_server_page is not None:
+            return self._built_server_page.port.value()
         return first_port(self.settings_page.settings.server)
 
     def _on_server_changed(self) -> None:
-        if not self.server.is_off and "server_page" not in vars(self):
+        if not self.server.is_off and self._built_server_page is None:
             self.server_page.refresh()
         self.header.pill.show_server(self.server)
         scope = str(self.server.state.scope) if self.server.is_running else ""
@@ -477,8 +488,8 @@ class MainWindow(QMainWindow):
             self._limited_with = settings.limits
             self.bridge.run(self, self._limit_engine, lambda _: None, self._on_internal)
         self.life.keep_session()
-        if "server_page" in vars(self):
-            self.server_page.show_settings(settings)
+        if self._built_server_page is not None:
+            self._built_server_page.show_settings(settings)
 
     def _limit_engine(self) -> None:
         """On a thread of the bridge's: whichever comes last tells the newest limits."""

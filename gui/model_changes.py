@@ -221,10 +221,8 @@ class ModelChanges(QObject):
     # -- inside ----------------------------------------------------------------------------------------------------
     def _read_back(self) -> None:
         """Show what the engine now says, without waiting for its next snapshot."""
-        engine = self._bridge.engine
-        self._bridge.run(
+        self._bridge.read_stats(
             self,
-            engine.stats,
             lambda stats: self._shelf.entries(stats["models"]),
             lambda error: self._on_failed(tr("What changed could not be read."), error),
         )

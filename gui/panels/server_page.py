@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QRectF, Qt, QTimer, Signal
+from collections.abc import Sequence
+
+from PySide6.QtCore import QRectF, Qt, Signal
 from PySide6.QtGui import QHideEvent, QPainter, QPaintEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from engine.errors import EngineError, ServerStartError
-from engine.events import Snapshot
 from engine.serving_types import RequestRecord, ServerPhase, ServerScope
 from engine.settings import Settings
 from gui import theme
@@ -53,7 +54,6 @@ class _Dot(QWidget):
         painter.end()
 
 
-TABLE_EVERY_MS = 400
 LOWEST_TABS = 160
 
 
@@ -69,11 +69,6 @@ class ServerPage(QWidget):
         self._wanted_scope = ServerScope.COMPUTER
         self._free_port: int | None = None
         self.meter = ServerMeter(self)
-        self._served: tuple[RequestRecord, ...] | None = None
-        self._table_timer = QTimer(self)
-        self._table_timer.setSingleShot(True)
-        self._table_timer.setInterval(TABLE_EVERY_MS)
-        self._table_timer.timeout.connect(self._fill_table)
         self.charts = ServerCharts(self.meter, settings.limits.waiting_requests, settings.limits.max_batch_size)
         self.tabs = ServerTabs(server, shelf, settings, change)
         self.code = ReachCard(server)
@@ -249,19 +244,9 @@ class ServerPage(QWidget):
         self._show_addresses()
 
     # -- how busy it is --------------------------------------------------------------------------------------------
-    def take(self, snapshot: Snapshot) -> None:
-        """The engine's newest snapshot: charts and the table of requests."""
-        self.meter.take(snapshot)
-        self._served = snapshot.requests
-        if not self._table_timer.isActive():
-            self._fill_table()
-
-    def _fill_table(self) -> None:
-        """At once, then every so often: under load each snapshot would paint the whole table, too fast to be read."""
-        served, self._served = self._served, None
-        if served is not None:
-            self.tabs.requests.model.set_served(served)
-            self._table_timer.start()
+    def show_requests(self, records: Sequence[RequestRecord]) -> None:
+        """Those that the engine had of late, beside those that the door turned away."""
+        self.tabs.requests.model.set_served(records)
 
     def show_settings(self, settings: Settings) -> None:
         self.charts.set_bounds(settings.limits.waiting_requests, settings.limits.max_batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,8 +12,12 @@ import shiboken6
 from PySide6.QtCore import QObject
 from pytestqt.qtbot import QtBot
 
+from engine.events import Snapshot
 from gui import calm as calm_module
 from gui.calm import BURST, Calm
+from gui.main_window import MainWindow
+from tests.fakes import FakeEngine
+from tests.gui.conftest import WAIT_MS
 
 
 @pytest.fixture
@@ -95,3 +100,24 @@ def test_nothing_is_shown_after_the_end(calm: Calm, qtbot: QtBot) -> None:
     calm.offer("snapshot", show(80), at_once=True)
     qtbot.waitUntil(lambda: not calm._timer.isActive(), timeout=5000)
     assert shown == list(range(BURST))
+
+
+def test_a_snapshot_that_waits_does_not_come_back_over_what_was_read_after_it(
+    qtbot: QtBot, ready_window: MainWindow, engine: FakeEngine
+) -> None:
+    window, waiting = ready_window, ready_window.bridge.calm
+    before = Snapshot(copy.deepcopy(engine.stats()), ())
+    for _ in range(BURST + 2):
+        engine.bus.publish(before)
+    qtbot.waitUntil(lambda: bool(waiting._waiting), timeout=WAIT_MS)
+    (entry,) = engine._models.values()
+    entry["swap_error"] = {"code": "x", "message": "The file has gone."}
+    window.changes._read_back()
+
+    def told() -> object:
+        card = window.shelf.active
+        return card is not None and card.entry["swap_error"]
+
+    qtbot.waitUntil(lambda: bool(told()), timeout=WAIT_MS)
+    waiting._on_timeout()  # as if the second were over
+    assert told() == entry["swap_error"]

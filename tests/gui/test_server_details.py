@@ -23,6 +23,7 @@ from engine.events import Snapshot
 from engine.serving_types import KeyInfo, ReachReport, RequestRecord, RequestState, ServerScope, ServerState
 from engine.settings import ServerSettings, SettingsStore
 from gui.actions import SERVER
+from gui.calm import BURST
 from gui.item_models.requests_model import ACTION, STATE, RequestsModel, ordinal, state_words
 from gui.keep_awake import KeepAwake, inhibitor_command
 from gui.main_window import MainWindow
@@ -565,15 +566,21 @@ def test_callers_are_counted_as_the_server_knows_them_now(serving: MainWindow, s
     server._state = before
 
 
-def test_the_table_is_painted_a_few_times_a_second_however_busy_it_is(qtbot: QtBot, serving: MainWindow) -> None:
+def test_however_busy_it_is_the_table_is_painted_seldom_and_the_charts_count_everything(
+    qtbot: QtBot, serving: MainWindow, engine: FakeEngine
+) -> None:
     page, model = serving.server_page, serving.server_page.tabs.requests.model
     painted = []
     model.rowsInserted.connect(lambda *_: painted.append(1))
     for number in range(1, 21):
-        page.take(Snapshot(stats(0, 0, 0, 0), tuple(record(i, float(i)) for i in range(number, 0, -1))))
-    assert len(painted) <= 1
+        records = tuple(record(i, float(i)) for i in range(number, 0, -1))
+        engine.bus.publish(Snapshot(engine.stats() | {"waiting": number}, records))
+    qtbot.waitUntil(lambda: bool(painted), timeout=WAIT_MS)
+    assert len(painted) <= BURST + 1  # one more: the models are new to the window
+    page.meter.sample()
+    assert page.meter.waiting[-1] == 20.0
     qtbot.waitUntil(lambda: model.rowCount() == 20, timeout=WAIT_MS)
-    assert len(painted) <= 2
+    assert len(painted) <= BURST + 2
 
 
 def test_settings_that_arrive_amid_a_switch_do_not_end_it(
