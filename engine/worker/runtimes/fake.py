@@ -40,10 +40,11 @@ Options; "on" values compare with the first element of a row:
 ``started_file``          path of a file that is made when a run begins (a test waits for it)
 ``gate_file``             path of a file: a run waits until it exists
 ``gates_file``            path of any file: a run with first value 3 makes ``3.begun`` beside it, which has the number
-                          of threads it may use, and waits as long as there is ``3.closed``
+                          of threads it may use, and waits as long as there is ``3.closed``. Only whole numbers have
+                          gates: made-up inputs, which are timed, touch no disk
 ``streams``               true: it knows a faster way to run itself, which several threads may run at once: without
-                          ``delay_s``, each run taking 3 ms. Both are then the processor's time,
-                          shared by the threads of a call
+                          ``delay_s``, each run taking 3 ms. Both are then the processor's time, and what several
+                          threads run together takes none: a probe finds the same on a busy machine
 ``stream_file``           path of a file: that way fails as soon as it exists
 ========================  ============================================================================================
 """
@@ -177,7 +178,8 @@ class FakeRuntime:
     def _run(self, inputs: Mapping[str, NDArray[Any]], seconds: float) -> Arrays:
         options = self._options
         if options.get("streams"):
-            _spend(seconds / getattr(self._threads, "of_one_call", 1))
+            if getattr(self._threads, "of_one_call", 1) == 1:
+                _spend(seconds)
         else:
             time.sleep(seconds)
         x = inputs[self._first_input]
@@ -259,7 +261,7 @@ def _spend(seconds: float) -> None:
 
 
 def _pass_gates(folder: Path, values: NDArray[Any], threads: int) -> None:
-    for value in values.tolist():
+    for value in (value for value in values.tolist() if value.is_integer()):
         (folder / f"{value:g}.begun").write_text(f"{threads}")
         while (folder / f"{value:g}.closed").exists():
             time.sleep(0.005)
