@@ -162,7 +162,7 @@ def work(driver: drive_window.Driver, hands: Hands) -> None:
     driver.until(lambda: switch.value == "computer", "the server on")
     client = Client(window.server_page.rows[-1].url)
     seen["http"] = driver.ask(lambda: client.post("/predict/digits-torch", picture(DIGITS_TORCH, 7), "image/png"))
-    seen["workers"] = len(drive_window.workers())
+    seen["workers"] = len(drive_window.model_workers(driver.ask(client.models)))
     client.close()
 
     hands.key("ctrl+q")

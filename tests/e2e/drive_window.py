@@ -158,6 +158,12 @@ def workers() -> list[psutil.Process]:
     return found
 
 
+def model_workers(models: dict[str, Any]) -> list[int]:
+    """The pids of :func:`workers` but for a spare one that has no model yet; ``models`` as the API tells them."""
+    pids = {entry["worker_pid"] for entry in models.values()}
+    return sorted(w.pid for w in workers() if w.pid in pids or "--spare" not in w.cmdline())
+
+
 def foreign_in_memory_map() -> list[str]:
     """Libraries of frameworks and decoders mapped into this process (Linux)."""
     lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
@@ -179,8 +185,7 @@ def main_job(driver: Driver) -> None:
     four = picture(DIGITS_KERAS, 4)
     seen["http_keras"] = driver.ask(lambda: client.post("/predict/digits-keras", four, "image/png"))
     seen["models"] = driver.ask(client.models)
-    models = {entry["worker_pid"] for entry in seen["models"].values()}
-    seen["worker_pids"] = sorted(w.pid for w in workers() if w.pid in models or "--spare" not in w.cmdline())
+    seen["worker_pids"] = model_workers(seen["models"])
 
     pid = seen["models"]["digits-torch"]["worker_pid"]
     os.kill(pid, signal.SIGKILL)

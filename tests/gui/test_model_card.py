@@ -113,7 +113,7 @@ class TestTheChoice:
         assert row.row.kind is Evidence.CHANGED
         assert row.value.text() == "\u22121 … 1"
         assert row.source.text().startswith("changed by you, ")
-        assert row.undo.isVisible()
+        qtbot.waitUntil(row.undo.isVisible, timeout=WAIT_MS)  # a layout shows what it was given a turn later
         assert "none assumed" in page.summary.text()
         page.back_button.click()
         assert window.pages.currentIndex() == PREDICT
