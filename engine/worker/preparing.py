@@ -44,12 +44,14 @@ _MOST_LOST = 0.9
 _ROWS = (2, 1, 3, 4, 8, 16, 32)
 _CHECK_S = 10.0
 """The comparison takes no further numbers of rows after so long."""
+_LONG_CALL_S = 0.5
+"""Nor numbers of rows that would take so long: they are past any gain, and each try holds up an answer as long."""
 _SLOWEST_S = 5.0
 """A model that takes longer for one answer is left alone: trying would hold up its answers."""
 _PROBE_S = 0.5
 _LEAST_ROUNDS = 5
-_SLOW_PROBE_S = 4.0
-"""After so long fewer rounds must do."""
+_SLOW_PROBE_S = 2.0
+"""After so long fewer rounds must do: of long calls the least is found soon."""
 _MOST_ROUNDS = 50
 _MOST_BYTES = 64 << 20
 """Of one made-up input."""
@@ -101,6 +103,12 @@ class _Trial:
         self._cases: list[_Case] = []
         self._by_rows: dict[int, Arrays] = {}
         """An input of each number of rows that was compared, to probe with."""
+        self._gained = 1.0
+        """How many times as fast what was kept is."""
+        self._seconds: dict[int, float] = {}
+        """The least time of a call of so many rows, of the way that is used from now on."""
+        self._row_s = inf
+        """What the untouched model took for a row, at best."""
 
     def run(self) -> tuple[Preparation, Prepared | None]:
         self._collect_cases()
@@ -109,14 +117,11 @@ class _Trial:
         if variant is None:
             knee = self._knee(self._executor.run_untouched)
             return Preparation(PreparationState.UNUSED, reason=reason, batch=knee), None
-        gain = self._gain(self._executor.run_untouched, variant.run)
-        batch = self._knee(variant.run)
+        batch = self._knee(variant.run) or self._most_compared()
         # Only where its threads can be told: several batches take one each.
         streams = self._streams(variant.run, batch) if variant.is_shared and self._is_threaded else 1
         shapes: frozenset[Shape] = frozenset(shape_of(case.batch) for case in self._cases)
-        told = Preparation(
-            PreparationState.USED, variant.steps, None if gain is None else round(gain, 2), batch=batch, streams=streams
-        )
+        told = Preparation(PreparationState.USED, variant.steps, round(self._gained, 2), batch=batch, streams=streams)
         return told, Prepared(variant.run, shapes, max(self._by_rows), streams)
 
     # -- what to compare on ----------------------------------------------------------------------------------------
@@ -124,7 +129,8 @@ class _Trial:
         """Raises NotPrepared where there is nothing to compare on, or the model answers one question in two ways."""
         begun = time.perf_counter()
         for batch, is_needed in self._inputs():
-            if not is_needed and time.perf_counter() - begun > _CHECK_S:
+            rows = rows_of(batch)
+            if not is_needed and (time.perf_counter() - begun > _CHECK_S or rows * self._row_s > _LONG_CALL_S):
                 break
             started = time.perf_counter()
             try:
@@ -137,7 +143,6 @@ class _Trial:
                 raise NotPrepared(Reason.TOO_LARGE)
             if not agree(expected, again):
                 raise NotPrepared(Reason.RANDOM)
-            rows = len(next(iter(batch.values())))
             self._cases.append(_Case(batch, rows, expected))
             self._by_rows.setdefault(rows, batch)
         if not self._cases:
@@ -145,7 +150,10 @@ class _Trial:
 
     def _run_untouched(self, batch: Arrays) -> Arrays:
         with self._executor.turns.taken():
-            return self._executor.run_untouched(batch)
+            begun = time.perf_counter()
+            outputs = self._executor.run_untouched(batch)
+            self._row_s = min(self._row_s, (time.perf_counter() - begun) / rows_of(batch))
+            return outputs
 
     def _inputs(self) -> Iterator[tuple[Arrays, bool]]:
         """Inputs to compare on, and whether they are needed: several kinds of numbers, then several numbers of rows."""
@@ -231,7 +239,11 @@ class _Trial:
             if not agree(case.expected, found):
                 log.info("%s: answers %d rows differently", words, case.rows)
                 return Reason.DIFFERS
-        return None if self._gain(best, variant.run) is not None else Reason.SLOWER
+        gain = self._gain(best, variant.run)
+        if gain is None:
+            return Reason.SLOWER
+        self._gained *= gain
+        return None
 
     def _gain(self, old: Run, new: Run) -> float | None:
         """How many times as fast ``new`` is, the mean over one row and many; None where it is not worth it."""
@@ -264,15 +276,23 @@ class _Trial:
         if self._is_threaded:
             clock = self._clock
         least = self._least_seconds([(run, self._by_rows[rows]) for rows in numbers], clock)
-        each = {rows: (seconds + _BESIDE_S) / rows for rows, seconds in zip(numbers, least, strict=True)}
+        self._seconds = dict(zip(numbers, least, strict=True))
+        each = {rows: (seconds + _BESIDE_S) / rows for rows, seconds in self._seconds.items()}
         best = min(each.values())
         knee = next(rows for rows in numbers if each[rows] * _KNEE <= best)
         return None if knee == numbers[-1] else knee
 
+    def _most_compared(self) -> int | None:
+        """The rows beyond which a call would fall to the untouched model; None where there are no such calls."""
+        most = max(self._by_rows)
+        return most if self._executor.fixed_rows is None and most < self._executor.limit else None
+
     def _streams(self, run: Run, batch: int | None) -> int:
         """How many batches are worth running at once: one a core, unless what is beside the model outweighs it."""
-        rows = max(n for n in self._by_rows if n <= (batch or n))
-        (least,) = self._least_seconds([(run, self._by_rows[rows])], self._clock)
+        rows = max(n for n in self._seconds or self._by_rows if n <= (batch or n))
+        least = self._seconds.get(rows)
+        if least is None:
+            (least,) = self._least_seconds([(run, self._by_rows[rows])], self._clock)
         return min(self._executor.threads, MAX_STREAMS) if least >= STREAM_FROM_S else 1
 
     def _threads_from(self, run: Run) -> int:
@@ -316,6 +336,10 @@ class _Trial:
         if self._is_threaded:
             self._executor.use_threads(self._executor.threads)
         return least
+
+
+def rows_of(batch: Arrays) -> int:
+    return len(next(iter(batch.values())))
 
 
 def seconds_of(run: Run, batch: Arrays, clock: Callable[[], float]) -> float:

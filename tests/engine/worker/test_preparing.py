@@ -260,6 +260,22 @@ def test_rows_of_one_run_end_where_nothing_is_won(seconds: Callable[[int], float
     assert preparation.batch == knee
 
 
+def test_rows_that_would_take_long_are_not_tried_and_never_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "_LONG_CALL_S", 0.0)
+    runtime = Doubling(taking(doubled))
+    preparation, prepared = prepare(model_of(runtime))
+    assert prepared is not None
+    assert set(runtime.calls) == {2} == {prepared.rows}
+    # More rows in one call would fall to the untouched model.
+    assert preparation.batch == 2
+
+
+def test_more_rows_than_are_tried_are_asked_for_in_several_calls() -> None:
+    preparation, prepared = prepare(model_of(Doubling(taking(doubled)), limit=100))
+    assert prepared is not None
+    assert preparation.batch == prepared.rows == 32
+
+
 @pytest.mark.parametrize(
     ("gain", "threads_from"),
     [
