@@ -230,15 +230,20 @@ class _Trial:
     def _refusal(self, variant: Variant, best: Run) -> Reason | None:
         """Why ``variant`` is not to run instead of ``best``; None where it is."""
         words = ", ".join(variant.steps)
-        for case in self._cases:
-            try:
-                found = variant.run(case.batch)
-            except Exception as error:  # what a model may raise is not bounded
-                log.info("%s: fails for %d rows", words, case.rows, exc_info=error)
-                return Reason.FAILED
-            if not agree(case.expected, found):
-                log.info("%s: answers %d rows differently", words, case.rows)
-                return Reason.DIFFERS
+        try:
+            for number, case in enumerate(self._cases):
+                # In turn with one thread and with all: either way it will be asked.
+                self._executor.use_threads(1 if number % 2 else self._executor.threads)
+                try:
+                    found = variant.run(case.batch)
+                except Exception as error:  # what a model may raise is not bounded
+                    log.info("%s: fails for %d rows", words, case.rows, exc_info=error)
+                    return Reason.FAILED
+                if not agree(case.expected, found):
+                    log.info("%s: answers %d rows differently", words, case.rows)
+                    return Reason.DIFFERS
+        finally:
+            self._executor.use_threads(self._executor.threads)
         gain = self._gain(best, variant.run)
         if gain is None:
             return Reason.SLOWER
@@ -261,10 +266,11 @@ class _Trial:
     @property
     def _clock(self) -> Callable[[], float]:
         """By which calls are compared. Where it can be had, what the processor worked for the one thread that a call
-        then takes: with threads that wait for each other, on a machine that does something else, every way seems slow,
-        and a graph twice as fast was refused for it."""
-        has_clock = sys.platform != "win32"  # there it moves in steps of a sixty-fourth of a second
-        return time.thread_time if self._is_threaded and has_clock else time.perf_counter
+        then takes, or for the whole process where another thread computes: with threads that wait for each other, on a
+        machine that does something else, every way seems slow, and a graph twice as fast was refused for it."""
+        if not self._is_threaded or sys.platform == "win32":  # there it moves in steps of a sixty-fourth of a second
+            return time.perf_counter
+        return time.thread_time if self._runtime.computes_in_caller else time.process_time
 
     def _knee(self, run: Run) -> int | None:
         """The rows of one run that are worth waiting for; None where all that were tried are."""

@@ -104,6 +104,9 @@ class Preparable(Protocol):
 class Threaded(Protocol):
     """A runtime whose operators' threads are each calling thread's own affair, and may change from call to call."""
 
+    computes_in_caller: bool
+    """Whether a call of one thread is computed by the thread that calls: what that one worked is what the call took."""
+
     def use_threads(self, threads: int) -> None:
         """What the calling thread runs from now on takes so many threads for one operator."""
 

@@ -89,6 +89,7 @@ class FakeRuntime:
     """See the module. Imports nothing but NumPy."""
 
     warm_up_runs = 0
+    computes_in_caller = True
 
     def __init__(self) -> None:
         self._options: dict[str, Any] = {}

@@ -21,7 +21,14 @@ from engine.worker.runtimes.base import (
     Variant,
     unique_names,
 )
-from engine.worker.runtimes.tensorflow_setup import failure_kind, import_tensorflow, tensor_spec, to_array, to_tensor
+from engine.worker.runtimes.tensorflow_setup import (
+    failure_kind,
+    import_tensorflow,
+    tensor_spec,
+    to_array,
+    to_tensor,
+    use_threads,
+)
 from engine.worker.runtimes.tensorflow_variants import file_bytes, tensorflow_variants
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -31,6 +38,7 @@ class KerasRuntime:
     """One model, run through one compiled function whose rows are free (``model.predict`` is many times slower)."""
 
     warm_up_runs = 1
+    computes_in_caller = False
 
     def __init__(self) -> None:
         self._device = "cpu"
@@ -39,6 +47,7 @@ class KerasRuntime:
         self._inputs: list[Any] = []
         self._output_names: list[str] = []
         self._file_bytes = 0
+        self._threads = 1
 
     @property
     def device(self) -> str:
@@ -48,7 +57,7 @@ class KerasRuntime:
         check_container(spec)
         report(LoadStage.IMPORTING)
         tf, self._device = import_tensorflow(device, threads)
-        self._tf = tf
+        self._tf, self._threads = tf, threads
         keras = self._import_keras()
         report(LoadStage.READING)
         self._file_bytes = file_bytes(spec)
@@ -110,16 +119,25 @@ class KerasRuntime:
         return "" if history is None else str(history.operation.name)
 
     def run(self, inputs: Mapping[str, NDArray[Any]], signature: str) -> Arrays:
-        return self._ask(lambda *flat: self._answer(list(flat)), inputs)
-
-    def _ask(self, function: Any, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         tf = self._tf
         assert tf is not None
         flat = [to_tensor(tf, inputs[name], t.dtype) for name, t in zip(self._names, self._inputs, strict=True)]
-        return {name: to_array(tf, t) for name, t in zip(self._output_names, function(*flat), strict=True)}
+        return {name: to_array(tf, t) for name, t in zip(self._output_names, self._answer(flat), strict=True)}
 
     def variants(self, sample: Mapping[str, NDArray[Any]]) -> Generator[Variant | NotPrepared, bool, None]:
-        return tensorflow_variants(self._answer.get_concrete_function(), self._ask, self._file_bytes)
+        assert self._tf is not None
+        return tensorflow_variants(
+            self._tf,
+            self._answer.get_concrete_function(),
+            [(name, tensor.dtype) for name, tensor in zip(self._names, self._inputs, strict=True)],
+            self._output_names,
+            sample,
+            file_bytes=self._file_bytes,
+            threads=self._threads if self._device == "cpu" else 0,
+        )
+
+    def use_threads(self, threads: int) -> None:
+        use_threads(threads)
 
     def failure(self, error: Exception) -> FailureKind:
         assert self._tf is not None

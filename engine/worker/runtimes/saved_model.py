@@ -12,7 +12,14 @@ from engine.errors import LoadFailed, ModelCorrupt
 from engine.events import LoadStage
 from engine.model_spec import ModelSpec, TensorSpec
 from engine.worker.runtimes.base import Arrays, FailureKind, LoadedSignature, NotPrepared, ReportStage, Variant
-from engine.worker.runtimes.tensorflow_setup import failure_kind, import_tensorflow, tensor_spec, to_array, to_tensor
+from engine.worker.runtimes.tensorflow_setup import (
+    failure_kind,
+    import_tensorflow,
+    tensor_spec,
+    to_array,
+    to_tensor,
+    use_threads,
+)
 from engine.worker.runtimes.tensorflow_variants import file_bytes, tensorflow_variants
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -22,6 +29,7 @@ class SavedModelRuntime:
     """One SavedModel. The loaded object is kept: its signatures hold its variables only weakly."""
 
     warm_up_runs = 1
+    computes_in_caller = False
 
     def __init__(self) -> None:
         self._device = "cpu"
@@ -29,6 +37,7 @@ class SavedModelRuntime:
         self._loaded: Any = None
         self._function: Any = None
         self._file_bytes = 0
+        self._threads = 1
         self._inputs: dict[str, Any] = {}
 
     @property
@@ -38,7 +47,7 @@ class SavedModelRuntime:
     def load(self, spec: ModelSpec, device: str, threads: int, report: ReportStage) -> LoadedSignature:
         report(LoadStage.IMPORTING)
         tf, self._device = import_tensorflow(device, threads)
-        self._tf = tf
+        self._tf, self._threads = tf, threads
         report(LoadStage.READING)
         self._file_bytes = file_bytes(spec)
         self._loaded = _read(tf, spec)
@@ -70,13 +79,20 @@ class SavedModelRuntime:
             named = self._function(**dict(zip(given, flat, strict=True)))
             return [named[name] for name in answered]
 
-        def ask(function: Any, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-            flat = [to_tensor(tf, inputs[name], self._inputs[name].dtype) for name in given]
-            return {name: to_array(tf, tensor) for name, tensor in zip(answered, function(*flat), strict=True)}
-
         specs = [tf.TensorSpec(t.shape, t.dtype, f"input_{i}") for i, t in enumerate(self._inputs.values())]
         wrapped = tf.function(answer, input_signature=specs)
-        return tensorflow_variants(wrapped.get_concrete_function(), ask, self._file_bytes)
+        return tensorflow_variants(
+            tf,
+            wrapped.get_concrete_function(),
+            [(name, self._inputs[name].dtype) for name in given],
+            answered,
+            sample,
+            file_bytes=self._file_bytes,
+            threads=self._threads if self._device == "cpu" else 0,
+        )
+
+    def use_threads(self, threads: int) -> None:
+        use_threads(threads)
 
     def failure(self, error: Exception) -> FailureKind:
         assert self._tf is not None

@@ -37,6 +37,7 @@ class StateDictRuntime:
     of its forward; where the declared ones have others, in their declared order."""
 
     warm_up_runs = 1
+    computes_in_caller = True
 
     def __init__(self) -> None:
         self._module: torch.nn.Module | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,7 @@ from engine.errors import FrameworkMissing
 from engine.model_spec import TensorSpec
 from engine.worker.runtimes.base import FailureKind, cuda_index, no_such_device
 
-_INTER_OP_THREADS = 2
+INTER_OP_THREADS = 2
 """Independent branches of a graph; more only fight for the cores that one operator already uses."""
 _LOST_MARKS = ("CUDA_ERROR_ASSERT", "CUDA_ERROR_ILLEGAL", "CUDA_ERROR_LAUNCH_FAILED", "failed to synchronize")
 
@@ -26,6 +27,8 @@ def import_tensorflow(device: str, threads: int) -> tuple[ModuleType, str]:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    # Each session has the threads that it is made with (engine.worker.runtimes.tensorflow_variants), not all the same.
+    os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
     try:
         import tensorflow as tf
     except ModuleNotFoundError as error:
@@ -35,7 +38,7 @@ def import_tensorflow(device: str, threads: int) -> tuple[ModuleType, str]:
             "TensorFlow is not installed for this Python. Install it with: pip install tensorflow"
         ) from error
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(min(threads, _INTER_OP_THREADS))
+    tf.config.threading.set_inter_op_parallelism_threads(min(threads, INTER_OP_THREADS))
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -56,6 +59,19 @@ def _choose_device(tf: ModuleType, gpus: list[Any], device: str) -> str:
         raise no_such_device(device, "TensorFlow")
     tf.config.set_visible_devices(gpus[index], "GPU")
     return f"cuda:{index}"
+
+
+_calls = threading.local()
+
+
+def use_threads(threads: int) -> None:
+    """What the calling thread runs from now on takes so many threads, where it runs in a session."""
+    _calls.threads = threads
+
+
+def threads_of_call(otherwise: int) -> int:
+    """What :func:`use_threads` was told in this thread; ``otherwise`` where it was told nothing."""
+    return int(getattr(_calls, "threads", otherwise))
 
 
 def tensor_spec(name: str, dtype: str, shape: tuple[int | None, ...]) -> TensorSpec:

@@ -217,6 +217,18 @@ def test_a_saved_model_with_random_numbers_is_left_alone(tensorflow_models: Path
         assert prepared(worker) == Preparation(PreparationState.UNUSED, reason=Reason.RANDOM)
 
 
+def test_only_a_tensorflow_graph_without_state_is_run_by_two_threads_and_they_answer_the_same(
+    tensorflow_models: Path,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.engine.worker.ask_tensorflow_streams", str(tensorflow_models)],
+        cwd=Path(__file__).parents[3], capture_output=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    shared = {"shared": True, "wrong": []}
+    assert json.loads(done.stdout) == {"net.keras": shared, "two": shared, "noise": {"shared": False, "wrong": []}}
+
+
 def test_only_a_graph_without_state_is_run_by_several_threads_and_they_answer_the_same(torch_models: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.engine.worker.ask_streams", str(torch_models)],

@@ -136,6 +136,26 @@ def test_what_answers_differently_is_not_kept(other: Run) -> None:
     assert tried(taking(other)) == unused(Reason.DIFFERS)
 
 
+@pytest.mark.parametrize("wrong_with", [1, 4])
+def test_it_is_compared_with_one_thread_and_with_all(wrong_with: int) -> None:
+    class Threads(Doubling):
+        threads = 4
+        computes_in_caller = True
+
+        def use_threads(self, threads: int) -> None:
+            self.threads = threads
+
+    def differing(inputs: Mapping[str, np.ndarray]) -> Arrays:
+        return {"y": inputs["x"] * (3 if runtime.threads == wrong_with else 2)}
+
+    runtime = Threads(taking(differing))
+    model = model_of(runtime)
+    model.executor.threads = 4
+    preparation, _ = prepare(model)
+    assert preparation.reason is Reason.DIFFERS
+    assert runtime.threads == 4
+
+
 def test_what_raises_is_not_kept() -> None:
     def fail(inputs: Mapping[str, np.ndarray]) -> Arrays:
         raise RuntimeError("no")
@@ -289,6 +309,7 @@ def test_more_rows_than_are_tried_are_asked_for_in_several_calls() -> None:
 def test_a_call_alone_takes_more_threads_where_they_are_faster(gain: Callable[[int], float], threads_from: int) -> None:
     class Threads(Doubling):
         threads = 4
+        computes_in_caller = True
 
         def use_threads(self, threads: int) -> None:
             self.threads = threads
