@@ -22,6 +22,7 @@ from gui.ports import ServerPort
 from gui.session import LastRun, SessionFiles
 from gui.single_instance import MeetingPoint
 from gui.theme import ThemeSwitch
+from gui.time_slice import ask_for_short_slices
 from gui.widgets.basics import Button, label
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def create_application(settings: Settings, argv: Sequence[str] = ()) -> tuple[QA
     # The server's threads share the interpreter with this one: asked to hand it over ten times sooner than by default,
     # they make the window wait noticeably less when it is saturated (benchmarks/responsiveness.py).
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    ask_for_short_slices()
     switch = app.findChild(ThemeSwitch)
     if switch is None:
         return app, ThemeSwitch(app, settings.window.theme)

@@ -53,10 +53,10 @@ class IconLabel(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
 
     def set_icon(self, name: str, role: str, tile_role: str | None = None) -> None:
-        self._name, self._role = name, role
-        if tile_role is not None:
-            self._tile_role = tile_role
-        self.update()
+        before = self._name, self._role, self._tile_role
+        self._name, self._role, self._tile_role = name, role, self._tile_role if tile_role is None else tile_role
+        if before != (self._name, self._role, self._tile_role):
+            self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)

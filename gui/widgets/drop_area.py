@@ -96,6 +96,8 @@ class DropArea(QWidget):
 
     def show_state(self, state: DropState, title: str = "", text: str = "") -> None:
         """What a drop would do now; the words of the zone at rest come back with IDLE."""
+        if state is not self.state:
+            self.update()
         self.state = state
         if state is DropState.IDLE:
             icon_name, title, text = self._idle
@@ -107,7 +109,6 @@ class DropArea(QWidget):
         self._title.setText(title)
         self._text.setText(text)
         self._buttons.setVisible(state is DropState.IDLE)
-        self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)

@@ -55,14 +55,16 @@ class ServerPill(QAbstractButton):
         else:
             look, words = "off", tr("Server off")
         if (look, words, count) != (self._look, self._words, self._count):
+            width = self.sizeHint().width()
             self._look, self._words, self._count = look, words, count
             self.setAccessibleName(tr("{words}, {count} answered").format(words=words, count=count) if count else words)
-            self.updateGeometry()
+            if self.sizeHint().width() != width:
+                self.updateGeometry()
+            self.update()
         if look == "busy":
             self._timer.start()
         else:
             self._timer.stop()
-        self.update()
 
     def _step(self) -> None:
         self._phase += 1
