@@ -6,15 +6,16 @@ Which body means what is settled in the contract ("HTTP, native routes"); an ite
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from engine.codecs import arrays, json_inputs, media_types, multipart, open_inference, tensorflow_serving
+from engine.codecs import arrays, json_inputs, media_types, multipart
 from engine.codecs.parquet import parse_parquet
 from engine.codecs.tables import parse_csv
 from engine.codecs.texts import check_text, decode_text
-from engine.codecs.wire_inputs import ModelFace
+from engine.codecs.wire_inputs import ModelFace, WireInputs
 from engine.errors import EngineError, Malformed, UnsupportedMediaType, UnusableInput
 from engine.model_spec import ModelSpec
 from engine.prediction import Wire
@@ -26,10 +27,12 @@ from engine.worker.work import Block, Form, Work
 
 _IMAGE = "image/"
 _AUDIO = "audio/"
-_WIRES = {
-    str(Wire.OPEN_INFERENCE): open_inference.read,
-    str(Wire.TENSORFLOW_SERVING): tensorflow_serving.read,
+WIRES = {
+    str(Wire.OPEN_INFERENCE): "engine.codecs.open_inference",
+    str(Wire.TENSORFLOW_SERVING): "engine.codecs.tensorflow_serving",
 }
+"""Modules by protocol: imported when the first body of theirs comes. What they check bodies with takes a tenth of a
+second to import, for which every load would wait."""
 
 
 class InputReader:
@@ -103,7 +106,7 @@ class InputReader:
 
     def _read_wire(self, work: Work, data: bytes, wire: Mapping[str, Any]) -> None:
         """The body of a public protocol: the model's own tensors, or encoded inputs for the task's preprocessing."""
-        given = _WIRES[wire["protocol"]](data, wire, self._face)
+        given: WireInputs = import_module(WIRES[wire["protocol"]]).read(data, wire, self._face)
         work.echo = given.echo
         if given.rows:
             self._read_rows(work, given.rows)

@@ -35,7 +35,6 @@ from engine.worker.drawing import draw
 from engine.worker.execution import DeviceLost
 from engine.worker.line import Line
 from engine.worker.loading import DEFAULT_MAX_BATCH, LoadedModel, last_lines, load_model
-from engine.worker.preparing import prepare
 from engine.worker.sandbox import Reached
 from engine.worker.work import RawResult, Work
 
@@ -314,6 +313,8 @@ class WorkerLoop:
 
     # -- the preparing thread --------------------------------------------------------------------------------------
     def _prepare(self, model: LoadedModel, golden: dict[str, Any] | None, buffers: Sequence[Buffer]) -> None:
+        from engine.worker.preparing import prepare  # not before the model answers
+
         work = self._decode(golden, buffers) if golden is not None else None
         preparation, prepared = prepare(model, work if isinstance(work, Work) else None)
         # Whoever is told of it may rely on it; what withdraws it waits until it was told.

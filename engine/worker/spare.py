@@ -28,7 +28,10 @@ def become_worker(channel: Channel, framework: str, reached: Reached) -> bool:
     Raises KeyError for a framework that is none of ours, ImportError, ProtocolError, NotNarrowed.
     """
     readable = where_packages_lie()  # before a package could change where packages are looked for
-    for module in ("engine.worker.loop", *_MODULES[framework]):
+    import_module("engine.worker.loop")
+    from engine.worker.inputs import WIRES
+
+    for module in (*_MODULES[framework], *WIRES.values()):
         import_module(module)
     channel.send({"type": "warm"})
     message = channel.receive()
