@@ -28,10 +28,9 @@ def become_worker(channel: Channel, framework: str, reached: Reached) -> bool:
     Raises KeyError for a framework that is none of ours, ImportError, ProtocolError, NotNarrowed.
     """
     readable = where_packages_lie()  # before a package could change where packages are looked for
-    import_module("engine.worker.loop")
-    from engine.worker.inputs import WIRES
+    from engine.worker.inputs import WIRES  # not before that: it imports packages itself
 
-    for module in (*_MODULES[framework], *WIRES.values()):
+    for module in ("engine.worker.loop", *_MODULES[framework], *WIRES.values()):
         import_module(module)
     channel.send({"type": "warm"})
     message = channel.receive()

@@ -59,15 +59,15 @@ def tensorflow_variants(
         raise NotPrepared(Reason.FAILED, "the variables could not be frozen") from error
 
     if threads and file_bytes <= MAX_SESSION_BYTES and _is_stateless(frozen) and _is_numeric(frozen):
-        sessions = _Sessions(tf, frozen, inputs, outputs, threads)
         try:
+            sessions = _Sessions(tf, frozen, inputs, outputs, threads)
             sessions.warm_up(sample)
-        except Exception as error:  # what a model may raise is not bounded
+        except Exception as error:  # what a model may raise is not bounded; the frozen function may do without
             log.info("the frozen graph does not run in a session", exc_info=error)
         else:
             if (yield Variant((Step.FROZEN,), sessions.run, is_shared=True)):
                 return
-        sessions.close()
+            sessions.close()
 
     def run(given: Mapping[str, NDArray[Any]]) -> Arrays:
         found = frozen(*[to_tensor(tf, given[name], dtype) for name, dtype in inputs])

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.worker.runtimes import tensorflow_variants
 from engine.worker.runtimes.base import Preparable, Runtime, Threaded, Variant
 from engine.worker.runtimes.keras import KerasRuntime
 from engine.worker.runtimes.saved_model import SavedModelRuntime
@@ -58,5 +59,17 @@ def ask(path: Path) -> dict[str, Any]:
     return {"shared": variant.is_shared, "wrong": wrong}
 
 
+def ask_without_sessions(path: Path) -> dict[str, Any]:
+    """What is offered where a session cannot be made."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no session")
+
+    tensorflow_variants._Sessions.__init__ = refuse  # type: ignore[method-assign,assignment]
+    return ask(path)
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps({name: ask(Path(sys.argv[1]) / name) for name in INPUTS}))
+    told = {name: ask(Path(sys.argv[1]) / name) for name in INPUTS}
+    told["no session"] = ask_without_sessions(Path(sys.argv[1]) / "net.keras")
+    sys.stdout.write(json.dumps(told))
